@@ -1,0 +1,98 @@
+//! Misbehaves in HTTP requests, for the tests of the host: `GET /faulty/?do=<word>`.
+//!
+//! | `do` | what happens |
+//! |---|---|
+//! | `echo` | status 200; a JSON object with the method, path, query, headers and body |
+//! | `error` | the handler returns an error: status 500 with a problem document |
+//! | `panic` | traps before there is a response |
+//! | `loop` | never returns and never waits |
+//! | `sleep` | waits for an hour |
+//! | `stream` | status 200 and a body of 1 MiB, in pieces |
+//! | `status` | the status in `code`, and no body |
+//! | `call` | calls the stop in `to` and answers with the reply, or with status 500 |
+//! | `send` | sends a job to the stop in `to` and answers with status 200 |
+//! | `send-then-error` | as `send`, but the response is then a 500 |
+
+#![allow(clippy::panic, reason = "to trap is what this plugin is for")]
+
+use std::hint::black_box;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use warren_sdk::http::{HttpWorker, Request, Response};
+use warren_sdk::{Error, Result, bus};
+
+const STREAMED_BYTES: usize = 1024 * 1024;
+
+/// An HTTP worker that a host must survive.
+pub struct HttpFaulty;
+
+impl HttpWorker for HttpFaulty {
+    const TYPE: &'static str = "FH";
+    const SUMMARY: &'static str = "Misbehaves in HTTP requests, for tests";
+    const PATH: &'static str = "/faulty/";
+
+    fn handle(request: Request) -> Result<Response> {
+        let to = request.query("to").unwrap_or("FX:*");
+        match request.query("do").unwrap_or("echo") {
+            "echo" => Response::json(&echo(&request)),
+            "error" => Err(Error::reject("the test asked for an error")),
+            "panic" => panic!("the test asked for a panic"),
+            "loop" => endless(),
+            "sleep" => {
+                thread::sleep(Duration::from_secs(60 * 60));
+                Ok(Response::new(200, "text/plain", "awake"))
+            }
+            "stream" => {
+                let body = vec![b'x'; STREAMED_BYTES];
+                Ok(Response::new(200, "application/octet-stream", body))
+            }
+            "status" => {
+                let code = request.query("code").and_then(|code| code.parse().ok());
+                Ok(Response::new(code.unwrap_or(200), "text/plain", ""))
+            }
+            "call" => {
+                let reply = bus::call([to], &json!({ "do": "echo" }))?;
+                Ok(Response::new(200, reply.content_type, reply.body))
+            }
+            "send" => {
+                bus::send([to], &json!({ "do": "done" }))?;
+                Ok(Response::new(200, "text/plain", "sent"))
+            }
+            "send-then-error" => {
+                bus::send([to], &json!({ "do": "done" }))?;
+                Err(Error::reject("the test asked for an error after a send"))
+            }
+            other => Ok(Response::problem(400, format!("nothing is called {other}"))),
+        }
+    }
+}
+
+fn echo(request: &Request) -> Value {
+    let headers: Map<String, Value> = request
+        .headers
+        .iter()
+        .map(|(name, value)| (name.clone(), text(value).into()))
+        .collect();
+    json!({
+        "method": request.method,
+        "path": request.path,
+        "query": request.query,
+        "headers": headers,
+        "body": text(&request.body),
+    })
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn endless() -> ! {
+    let mut turns = 0_u64;
+    loop {
+        turns = black_box(turns.wrapping_add(1));
+    }
+}
+
+warren_sdk::export_http_worker!(HttpFaulty);
