@@ -1,0 +1,395 @@
+//! The bus inside one process: the same semantics as RabbitMQ, without a broker.
+//!
+//! An [`EmbeddedBroker`] holds the queues; each host has a handle of it, an [`Embedded`]. In
+//! memory: what is queued when the process ends is gone.
+//!
+//! Invariant: no lock is held across an await, and none is held while a delivery is dropped (the
+//! drop gives it back and takes the lock of its queue again).
+
+mod queue;
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+use warren_protocol::{Address, WorkerId, WorkerType};
+
+use crate::{
+    Bus, DEFAULT_MAX_MESSAGE_BYTES, Epitaph, Health, INBOX_PREFETCH, Inbox, JoinError, Message,
+    PublishError, Subscription,
+};
+use queue::{ConsumerId, Full, Queue};
+
+/// How many dead letters are kept per type. The oldest goes when another one comes: they are kept
+/// for a person to look at, and memory is all that there is.
+const DEAD_LETTERS_PER_TYPE: usize = 10_000;
+
+/// The queues of one process. Cloning it gives another handle of the same broker; it lives as long
+/// as the last handle or host.
+#[derive(Clone)]
+pub struct EmbeddedBroker(Arc<Broker>);
+
+/// One host's handle of an [`EmbeddedBroker`]. What it has not settled goes back to the queues when
+/// it is closed or dropped.
+pub struct Embedded {
+    broker: Arc<Broker>,
+    host: Arc<str>,
+    inbox: Arc<Queue>,
+    members: Mutex<Members>,
+    /// The same as in `members`, for publishing, which does not need them.
+    closed: AtomicBool,
+    health: watch::Sender<Health>,
+}
+
+struct Broker {
+    /// Messages per queue.
+    limit: usize,
+    /// Made at the first join of the type and kept for ever, so that messages wait.
+    queues: RwLock<HashMap<WorkerType, Arc<Queue>>>,
+    /// Which host's inbox a worker id leads to.
+    ids: RwLock<HashMap<WorkerId, Arc<Queue>>>,
+    dead: Mutex<HashMap<WorkerType, VecDeque<(Message, Epitaph)>>>,
+}
+
+/// What one host has on the bus.
+#[derive(Default)]
+struct Members {
+    closed: bool,
+    joined: HashMap<WorkerType, (WorkerId, ConsumerId)>,
+    /// Consumers of workers that have left: what they were given is still being settled.
+    left: Vec<(WorkerType, ConsumerId)>,
+    /// Ids that reach this host, those of workers that have left but are not forgotten included.
+    ids: HashSet<WorkerId>,
+}
+
+impl EmbeddedBroker {
+    /// How many messages a queue takes by default.
+    pub const DEFAULT_LIMIT: usize = 100_000;
+
+    /// A broker without queues. `limit`: how many messages wait in one queue before it refuses
+    /// more.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self(Arc::new(Broker {
+            limit,
+            queues: RwLock::default(),
+            ids: RwLock::default(),
+            dead: Mutex::default(),
+        }))
+    }
+
+    /// Puts a host on the broker. `host` names it in debug output.
+    #[must_use]
+    pub fn connect(&self, host: &str) -> (Embedded, Inbox) {
+        let inbox = Queue::new(self.0.limit);
+        let (_, deliveries) = inbox.subscribe(INBOX_PREFETCH);
+        let health = Health {
+            connected: true,
+            ..Health::default()
+        };
+        let embedded = Embedded {
+            broker: Arc::clone(&self.0),
+            host: host.into(),
+            inbox,
+            members: Mutex::default(),
+            closed: AtomicBool::new(false),
+            health: watch::Sender::new(health),
+        };
+        (embedded, deliveries)
+    }
+
+    /// The dead letters of a type, oldest first: at most the last 10 000.
+    #[must_use]
+    pub fn dead_letters(&self, worker_type: &WorkerType) -> Vec<(Message, Epitaph)> {
+        let dead = locked(&self.0.dead);
+        dead.get(worker_type)
+            .map(|letters| letters.iter().cloned().collect())
+            .unwrap_or_default()
+    }
+
+    /// How many messages of a type wait to be delivered.
+    #[must_use]
+    pub fn waiting(&self, worker_type: &WorkerType) -> usize {
+        self.0.queue(worker_type).map_or(0, |queue| queue.waiting())
+    }
+}
+
+impl Default for EmbeddedBroker {
+    fn default() -> Self {
+        Self::new(Self::DEFAULT_LIMIT)
+    }
+}
+
+#[async_trait]
+impl Bus for Embedded {
+    async fn join(&self, worker: &WorkerId, prefetch: u16) -> Result<Subscription, JoinError> {
+        let worker_type = worker.worker_type();
+        let mut members = locked(&self.members);
+        if members.closed {
+            return Err(JoinError::Closed);
+        }
+        if members.joined.contains_key(worker_type) {
+            return Err(JoinError::Taken(worker_type.clone()));
+        }
+        write(&self.broker.ids).insert(worker.clone(), Arc::clone(&self.inbox));
+        let queue = self.broker.queue_or_new(worker_type);
+        let (consumer, subscription) = queue.subscribe(prefetch);
+        members.ids.insert(worker.clone());
+        members
+            .joined
+            .insert(worker_type.clone(), (worker.clone(), consumer));
+        self.show(&members);
+        Ok(subscription)
+    }
+
+    async fn leave(&self, worker: &WorkerId) {
+        let worker_type = worker.worker_type();
+        let mut members = locked(&self.members);
+        let Some((id, consumer)) = members.joined.get(worker_type).cloned() else {
+            return;
+        };
+        if id != *worker {
+            return;
+        }
+        members.joined.remove(worker_type);
+        if let Some(queue) = self.broker.queue(worker_type) {
+            queue.cancel(consumer);
+        }
+        members.left.push((worker_type.clone(), consumer));
+        self.show(&members);
+    }
+
+    async fn forget(&self, worker: &WorkerId) {
+        if locked(&self.members).ids.remove(worker) {
+            write(&self.broker.ids).remove(worker);
+        }
+    }
+
+    async fn publish(&self, message: Message) -> Result<(), PublishError> {
+        self.check_open()?;
+        let size = message.body.len();
+        if size > DEFAULT_MAX_MESSAGE_BYTES {
+            let limit = DEFAULT_MAX_MESSAGE_BYTES;
+            return Err(PublishError::TooLarge { size, limit });
+        }
+        let queue = match &message.to {
+            Address::Any(worker_type) => self.broker.queue(worker_type),
+            Address::One(id) => read(&self.broker.ids).get(id).cloned(),
+        };
+        let Some(queue) = queue else {
+            return Err(PublishError::Unroutable(message.to.to_string()));
+        };
+        let to = message.to.clone();
+        queue
+            .push(message)
+            .map_err(|Full| PublishError::QueueFull(to.to_string()))
+    }
+
+    async fn bury(&self, message: Message, epitaph: Epitaph) -> Result<(), PublishError> {
+        self.check_open()?;
+        let mut dead = locked(&self.broker.dead);
+        let letters = dead.entry(message.to.worker_type().clone()).or_default();
+        if letters.len() >= DEAD_LETTERS_PER_TYPE {
+            letters.pop_front();
+        }
+        letters.push_back((message, epitaph));
+        Ok(())
+    }
+
+    fn health(&self) -> watch::Receiver<Health> {
+        self.health.subscribe()
+    }
+
+    async fn close(&self) {
+        self.shut();
+    }
+}
+
+impl Embedded {
+    /// Tells the state to whoever watches it.
+    fn show(&self, members: &Members) {
+        let mut consuming: Vec<_> = members.joined.keys().cloned().collect();
+        consuming.sort();
+        self.health.send_replace(Health {
+            connected: !members.closed,
+            consuming,
+            problem: members.closed.then(|| "the bus is closed".into()),
+        });
+    }
+
+    fn check_open(&self) -> Result<(), PublishError> {
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(PublishError::Unavailable("the bus is closed".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn shut(&self) {
+        let mut members = locked(&self.members);
+        if members.closed {
+            return;
+        }
+        members.closed = true;
+        self.closed.store(true, Ordering::Relaxed);
+        {
+            let mut ids = write(&self.broker.ids);
+            for id in members.ids.drain() {
+                ids.remove(&id);
+            }
+        }
+        let joined = std::mem::take(&mut members.joined);
+        let joined = joined.into_iter().map(|(ty, (_, consumer))| (ty, consumer));
+        for (worker_type, consumer) in joined.chain(std::mem::take(&mut members.left)) {
+            if let Some(queue) = self.broker.queue(&worker_type) {
+                queue.disconnect(consumer);
+            }
+        }
+        self.inbox.disconnect_all();
+        self.show(&members);
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        self.shut();
+    }
+}
+
+impl Broker {
+    fn queue(&self, worker_type: &WorkerType) -> Option<Arc<Queue>> {
+        read(&self.queues).get(worker_type).cloned()
+    }
+
+    fn queue_or_new(&self, worker_type: &WorkerType) -> Arc<Queue> {
+        let mut queues = write(&self.queues);
+        let queue = queues
+            .entry(worker_type.clone())
+            .or_insert_with(|| Queue::new(self.limit));
+        Arc::clone(queue)
+    }
+}
+
+impl fmt::Debug for EmbeddedBroker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EmbeddedBroker")
+            .field("limit", &self.0.limit)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Embedded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Embedded")
+            .field("host", &self.host)
+            .finish_non_exhaustive()
+    }
+}
+
+// A panic elsewhere must not take the bus down: every critical section leaves the maps whole, so a
+// poisoned lock is used on.
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use warren_protocol::Encoding;
+
+    use super::*;
+    use crate::Kind;
+
+    fn job(worker: &WorkerId, id: &str) -> Message {
+        Message {
+            id: id.to_owned(),
+            to: Address::Any(worker.worker_type().clone()),
+            kind: Kind::Job,
+            encoding: Encoding::Json,
+            body: bytes::Bytes::new(),
+            correlation_id: None,
+            reply_to: None,
+            attempt: 1,
+            deadline_ms: None,
+            trace_parent: None,
+        }
+    }
+
+    fn worker() -> WorkerId {
+        WorkerId::draw(&WorkerType::new("WB").unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_queue_at_its_limit_refuses_and_takes_again_when_there_is_room() {
+        let (bus, _inbox) = EmbeddedBroker::new(2).connect("host");
+        let worker = worker();
+        let mut jobs = bus.join(&worker, 1).await.unwrap();
+        // One is handed out, two wait.
+        for id in ["a", "b", "c"] {
+            bus.publish(job(&worker, id)).await.unwrap();
+        }
+        let refused = bus.publish(job(&worker, "d")).await;
+        assert_eq!(refused, Err(PublishError::QueueFull("WB:*".to_owned())));
+        jobs.recv().await.unwrap().ack().await.unwrap();
+        bus.publish(job(&worker, "d")).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_given_back_goes_to_its_old_place() {
+        let (bus, _inbox) = EmbeddedBroker::default().connect("host");
+        let worker = worker();
+        let mut jobs = bus.join(&worker, 2).await.unwrap();
+        for id in ["a", "b", "c"] {
+            bus.publish(job(&worker, id)).await.unwrap();
+        }
+        let (a, b) = (jobs.recv().await.unwrap(), jobs.recv().await.unwrap());
+        bus.leave(&worker).await;
+        b.give_back();
+        a.give_back();
+        let mut jobs = bus.join(&worker, 3).await.unwrap();
+        for expected in ["a", "b", "c"] {
+            assert_eq!(jobs.recv().await.unwrap().message.id, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_host_that_is_dropped_gives_everything_back() {
+        let broker = EmbeddedBroker::default();
+        let (bus, _inbox) = broker.connect("host");
+        let worker = worker();
+        let mut jobs = bus.join(&worker, 10).await.unwrap();
+        bus.publish(job(&worker, "a")).await.unwrap();
+        let running = jobs.recv().await.unwrap();
+        drop(bus);
+        assert!(running.lost.is_cancelled());
+        assert!(running.ack().await.is_err());
+        assert_eq!(broker.waiting(worker.worker_type()), 1);
+    }
+
+    #[tokio::test]
+    async fn a_subscription_that_is_dropped_gives_its_deliveries_back() {
+        let broker = EmbeddedBroker::default();
+        let (bus, _inbox) = broker.connect("host");
+        let worker = worker();
+        let jobs = bus.join(&worker, 10).await.unwrap();
+        for id in ["a", "b", "c"] {
+            bus.publish(job(&worker, id)).await.unwrap();
+        }
+        drop(jobs);
+        assert_eq!(broker.waiting(worker.worker_type()), 3);
+    }
+}

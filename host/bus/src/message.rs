@@ -1,0 +1,56 @@
+//! What travels on the bus: a message with everything that a broker or a host must know of it
+//! without reading its body.
+
+use bytes::Bytes;
+use warren_protocol::{Address, Encoding, WorkerId};
+
+/// What a message is, told from the outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Work for a worker. Durable.
+    Job,
+    /// The answer to a call: a job whose due stop is the caller. Transient, and never queued
+    /// behind jobs.
+    Reply,
+    /// The news that a job of the receiver has failed. Transient.
+    Error,
+}
+
+/// One message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Message {
+    /// Set once and kept over retries and redeliveries.
+    pub id: String,
+    /// Who gets it.
+    pub to: Address,
+    /// What it is.
+    pub kind: Kind,
+    /// The encoding of `body`.
+    pub encoding: Encoding,
+    /// The envelope (a `Job`, or a `JobError` for [`Kind::Error`]) in that encoding.
+    pub body: Bytes,
+    /// The call that the message belongs to, carried along every hop.
+    pub correlation_id: Option<String>,
+    /// Who waits for the reply of that call, carried along every hop.
+    pub reply_to: Option<WorkerId>,
+    /// 1 on the first run; a run that was interrupted does not count.
+    pub attempt: u32,
+    /// Nobody runs the job after this moment: milliseconds since 1970 (UTC). `None`: no limit.
+    pub deadline_ms: Option<u64>,
+    /// W3C trace context.
+    pub trace_parent: Option<String>,
+}
+
+/// Why a job was given up. Travels with the dead letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Epitaph {
+    /// A word from the list in RELIABILITY "Poison and dead letters": `permanent`,
+    /// `max_attempts`, `trap`, `timeout`, `oom`, `decode`, `expired`, `unrouted`.
+    pub reason: &'static str,
+    /// The text for a person, at most 4 KiB.
+    pub error: String,
+    /// The plugin's version and digest, where one ran.
+    pub plugin: Option<String>,
+    /// The host that gave the job up.
+    pub host: String,
+}

@@ -1,0 +1,289 @@
+//! One worker's consumption of the jobs of its type, over all epochs.
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt, future::BoxFuture};
+use lapin::{
+    Acker, Channel, Consumer,
+    message::Delivery as Arrived,
+    options::{
+        BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
+    },
+    types::FieldTable,
+};
+use tokio::{runtime::Handle, sync::mpsc};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::debug;
+use warren_protocol::{Address, Encoding, WorkerId, WorkerType};
+
+use super::{
+    Shared,
+    backoff::Backoff,
+    bounded::{Failure, STEP_TIMEOUT, WRITE_TIMEOUT, within},
+    epoch::Epoch,
+    failure_log::FailureLog,
+    names::{self, JOBS},
+    topology, wire,
+};
+use crate::{
+    Delivery,
+    delivery::{Settle, SettleError},
+};
+
+/// What one worker's task needs for its whole life.
+pub(super) struct Consumption {
+    pub(super) worker: WorkerId,
+    pub(super) prefetch: u16,
+    pub(super) sender: mpsc::Sender<Delivery>,
+    /// Cancelled when the worker leaves.
+    pub(super) leaving: CancellationToken,
+    /// Says that the task has ended.
+    pub(super) _finished: DropGuard,
+}
+
+/// Why the consumption stopped.
+enum Stop {
+    /// The worker has left, or nobody reads its subscription any more.
+    Done,
+    /// The channel or the connection is gone.
+    Failed(Failure),
+}
+
+/// Consumes until the worker leaves. A channel that fails is built again, alone, however often.
+pub(super) async fn run(shared: Arc<Shared>, consumption: Consumption) {
+    let worker_type = consumption.worker.worker_type().clone();
+    let mut backoff = Backoff::default();
+    let mut log = FailureLog::default();
+    loop {
+        let epoch = tokio::select! {
+            () = consumption.leaving.cancelled() => return,
+            () = consumption.sender.closed() => return,
+            epoch = shared.living_epoch() => epoch,
+        };
+        let Some(epoch) = epoch else { return };
+        let stop = tokio::select! {
+            () = shared.stop.cancelled() => return,
+            stop = serve(&shared, &epoch, &consumption, &mut backoff) => stop,
+        };
+        let Stop::Failed(failure) = stop else { return };
+        if epoch.over.is_cancelled() {
+            continue; // The link tells it, once for all workers.
+        }
+        let problem = problem(&worker_type, &failure);
+        log.note(&problem);
+        shared.board.failing(&worker_type, problem);
+        tokio::select! {
+            () = consumption.leaving.cancelled() => return,
+            () = epoch.over.cancelled() => {}
+            () = tokio::time::sleep(backoff.next()) => {}
+        }
+    }
+}
+
+/// Consumes on one channel, from its opening to its end.
+async fn serve(
+    shared: &Shared,
+    epoch: &Epoch,
+    consumption: &Consumption,
+    backoff: &mut Backoff,
+) -> Stop {
+    let opened = tokio::select! {
+        () = consumption.leaving.cancelled() => return Stop::Done,
+        opened = open(shared, epoch, consumption) => opened,
+    };
+    let (origin, mut consumer) = match opened {
+        Ok(opened) => opened,
+        Err(failure) => return Stop::Failed(failure),
+    };
+    let worker = &consumption.worker;
+    shared.board.consuming(worker.worker_type());
+    backoff.reset();
+    let (announcer, connection) = (&epoch.announcer, &epoch.publishing);
+    announcer
+        .hello(connection, worker, &shared.membership)
+        .await;
+    loop {
+        let next = tokio::select! {
+            () = consumption.leaving.cancelled() => break,
+            () = consumption.sender.closed() => break,
+            () = epoch.over.cancelled() => {
+                return Stop::Failed(Failure::Ended("the connection ended"));
+            }
+            next = consumer.next() => next,
+        };
+        match next {
+            Some(Ok(arrived)) => {
+                let delivery = deliver(shared, &origin, arrived, worker.worker_type());
+                tokio::select! {
+                    // The delivery is dropped, and so given back.
+                    () = consumption.leaving.cancelled() => break,
+                    () = epoch.over.cancelled() => {}
+                    _ = consumption.sender.send(delivery) => {}
+                }
+            }
+            Some(Err(error)) => {
+                // The broker has taken everything back that this channel had.
+                origin.lost.cancel();
+                return Stop::Failed(Failure::Refused("consume", error));
+            }
+            // The channel lives on, and what it has handed out can still be settled on it.
+            None => {
+                return Stop::Failed(Failure::Ended("the broker has ended the consumer"));
+            }
+        }
+    }
+    cancel(&origin, consumer, consumption, |arrived| {
+        deliver(shared, &origin, arrived, worker.worker_type())
+    })
+    .await;
+    Stop::Done
+}
+
+async fn open(
+    shared: &Shared,
+    epoch: &Epoch,
+    consumption: &Consumption,
+) -> Result<(Arc<Origin>, Consumer), Failure> {
+    let worker = &consumption.worker;
+    let worker_type = worker.worker_type();
+    let opened = epoch.consuming.create_channel();
+    let channel = within(STEP_TIMEOUT, "open a channel", opened).await?;
+    topology::declare_type(&channel, worker_type).await?;
+    topology::bind(&channel, shared.host.inbox(), JOBS, worker.as_str().into()).await?;
+    let limit = channel.basic_qos(consumption.prefetch, BasicQosOptions::default());
+    within(STEP_TIMEOUT, "set the prefetch", limit).await?;
+    let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
+    let (queue, tag) = (names::work_queue(worker_type), worker.as_str().into());
+    let consumer = channel.basic_consume(queue, tag, options, none);
+    let consumer = within(STEP_TIMEOUT, "consume", consumer).await?;
+    Ok((Origin::new(channel, &epoch.over), consumer))
+}
+
+/// Takes no new job. What lapin had received already is handed on where there is room.
+async fn cancel(
+    origin: &Origin,
+    mut consumer: Consumer,
+    consumption: &Consumption,
+    deliver: impl Fn(Arrived) -> Delivery,
+) {
+    let answer = origin
+        .channel
+        .basic_cancel(consumer.tag(), BasicCancelOptions::default());
+    if let Err(failure) = within(WRITE_TIMEOUT, "stop consuming", answer).await {
+        debug!(error = %failure, "the consumer was not cancelled");
+        return;
+    }
+    let rest = async {
+        while let Some(Ok(arrived)) = consumer.next().await {
+            // Without room it is dropped, and so given back.
+            let _ = consumption.sender.try_send(deliver(arrived));
+        }
+    };
+    // After the broker's answer the rest is in memory, followed by the end of the stream.
+    let _ = tokio::time::timeout(WRITE_TIMEOUT, rest).await;
+}
+
+fn deliver(
+    shared: &Shared,
+    origin: &Arc<Origin>,
+    arrived: Arrived,
+    worker_type: &WorkerType,
+) -> Delivery {
+    // The queue is bound with one key; a person may have bound it with more.
+    let to = arrived.routing_key.as_str().parse();
+    let to = to.unwrap_or_else(|_| Address::Any(worker_type.clone()));
+    origin.deliver(arrived, to, shared.config.encoding)
+}
+
+/// What is wrong with a type, and what to do.
+fn problem(worker_type: &WorkerType, failure: &Failure) -> String {
+    let (queue, dead) = (
+        names::work_queue(worker_type),
+        names::dead_letter_queue(worker_type),
+    );
+    let remedy = if failure.is_mismatch() {
+        format!(
+            "a queue exists with other arguments; move its messages and delete {queue} or {dead}"
+        )
+    } else if failure.is_access_refused() {
+        format!("allow this user to configure, write and read {queue}, {dead} and {JOBS}")
+    } else {
+        "it is tried again".to_owned()
+    };
+    format!("{worker_type} takes no jobs ({failure}): {remedy}")
+}
+
+/// The channel that deliveries came on. It lives until the last of them is settled: its end gives
+/// back all that is not.
+pub(super) struct Origin {
+    channel: Channel,
+    lost: CancellationToken,
+    runtime: Handle,
+}
+
+impl Origin {
+    /// Must be called inside a runtime.
+    pub(super) fn new(channel: Channel, epoch_over: &CancellationToken) -> Arc<Self> {
+        Arc::new(Self {
+            channel,
+            lost: epoch_over.child_token(),
+            runtime: Handle::current(),
+        })
+    }
+
+    pub(super) fn deliver(
+        self: &Arc<Self>,
+        arrived: Arrived,
+        to: Address,
+        encoding: Encoding,
+    ) -> Delivery {
+        let message = wire::read(to, encoding, &arrived.properties, arrived.data);
+        let claim = Claim {
+            acker: arrived.acker,
+            origin: Arc::clone(self),
+        };
+        Delivery::new(
+            message,
+            arrived.redelivered,
+            self.lost.clone(),
+            Box::new(claim),
+        )
+    }
+}
+
+/// The right to settle one message on the channel that it came on.
+struct Claim {
+    acker: Acker,
+    origin: Arc<Origin>,
+}
+
+impl Settle for Claim {
+    fn ack(self: Box<Self>) -> BoxFuture<'static, Result<(), SettleError>> {
+        Box::pin(async move {
+            let acked = self.acker.ack(BasicAckOptions::default());
+            // lapin says `false` when the channel is gone, and may not answer at all when it goes
+            // in this moment.
+            match within(WRITE_TIMEOUT, "acknowledge", acked).await {
+                Ok(true) => Ok(()),
+                Ok(false) | Err(_) => Err(SettleError),
+            }
+        })
+    }
+
+    fn requeue(self: Box<Self>) {
+        if self.origin.lost.is_cancelled() {
+            return; // The broker has it back already.
+        }
+        let runtime = self.origin.runtime.clone();
+        runtime.spawn(async move {
+            let options = BasicNackOptions {
+                requeue: true,
+                ..BasicNackOptions::default()
+            };
+            let nacked = self.acker.nack(options);
+            if let Err(failure) = within(WRITE_TIMEOUT, "give a job back", nacked).await {
+                debug!(error = %failure, "the job goes back with its channel");
+            }
+        });
+    }
+}

@@ -1,0 +1,232 @@
+//! The board on which every task writes how it is doing, and from which the health is told.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
+
+use tokio::sync::watch;
+use warren_protocol::WorkerType;
+
+use crate::Health;
+
+/// The state of every part of the bus, and the [`Health`] that follows from it.
+pub(super) struct Board {
+    parts: Mutex<Parts>,
+    shown: watch::Sender<Health>,
+}
+
+struct Parts {
+    link: Link,
+    /// What the broker said when it blocked publishing.
+    blocked: Option<String>,
+    /// Why announcements are not heard or sent.
+    announcements: Option<String>,
+    /// Types without an entry are being set up.
+    types: BTreeMap<WorkerType, Verdict>,
+}
+
+enum Link {
+    Up,
+    Down(String),
+    Closed,
+}
+
+enum Verdict {
+    Consuming,
+    /// What is wrong, with the remedy.
+    Failing(String),
+}
+
+impl Board {
+    /// The connection is there.
+    pub(super) fn link_up(&self) {
+        self.change(|parts| {
+            parts.link = Link::Up;
+            parts.blocked = None;
+        });
+    }
+
+    /// The connection is not there.
+    pub(super) fn link_down(&self, problem: String) {
+        self.change(|parts| {
+            if !matches!(parts.link, Link::Closed) {
+                parts.link = Link::Down(problem);
+                parts.types.clear();
+            }
+        });
+    }
+
+    /// The bus is closed for good.
+    pub(super) fn closed(&self) {
+        self.change(|parts| {
+            parts.link = Link::Closed;
+            parts.types.clear();
+        });
+    }
+
+    /// The broker takes nothing (`Some(reason)`), or takes messages again.
+    pub(super) fn blocked(&self, reason: Option<String>) {
+        self.change(|parts| parts.blocked = reason);
+    }
+
+    /// Announcements do not work (`Some(problem)`), or work again.
+    pub(super) fn announcements(&self, problem: Option<String>) {
+        self.change(|parts| parts.announcements = problem);
+    }
+
+    /// Jobs of the type are being consumed.
+    pub(super) fn consuming(&self, worker_type: &WorkerType) {
+        self.change(|parts| {
+            if matches!(parts.link, Link::Up) {
+                parts.types.insert(worker_type.clone(), Verdict::Consuming);
+            }
+        });
+    }
+
+    /// Jobs of the type are not being consumed, and this is why.
+    pub(super) fn failing(&self, worker_type: &WorkerType, problem: String) {
+        self.change(|parts| {
+            if matches!(parts.link, Link::Up) {
+                let verdict = Verdict::Failing(problem);
+                parts.types.insert(worker_type.clone(), verdict);
+            }
+        });
+    }
+
+    /// The type is not ours any more.
+    pub(super) fn forget(&self, worker_type: &WorkerType) {
+        self.change(|parts| {
+            parts.types.remove(worker_type);
+        });
+    }
+
+    /// Returns when it is known whether a type is consumed, or that the broker is out of reach.
+    pub(super) async fn first_verdict(&self, worker_type: &WorkerType) {
+        let mut shown = self.shown.subscribe();
+        loop {
+            {
+                let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+                if !matches!(parts.link, Link::Up) || parts.types.contains_key(worker_type) {
+                    return;
+                }
+            }
+            if shown.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Why nothing can be published now, for the error of somebody who waited in vain.
+    pub(super) fn link_problem(&self) -> Option<String> {
+        let health = self.shown.borrow();
+        let problem = health.problem.as_deref().filter(|_| !health.connected);
+        problem.map(str::to_owned)
+    }
+
+    pub(super) fn watch(&self) -> watch::Receiver<Health> {
+        self.shown.subscribe()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Parts)) {
+        // Sent under the lock, so that the health that is shown last is the newest.
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut parts);
+        let health = parts.health();
+        self.shown.send_if_modified(|shown| {
+            let is_new = *shown != health;
+            *shown = health;
+            is_new
+        });
+    }
+}
+
+impl Parts {
+    fn health(&self) -> Health {
+        let consuming = self
+            .types
+            .iter()
+            .filter(|(_, verdict)| matches!(verdict, Verdict::Consuming))
+            .map(|(worker_type, _)| worker_type.clone())
+            .collect();
+        Health {
+            connected: matches!(self.link, Link::Up) && self.blocked.is_none(),
+            consuming,
+            problem: self.problem().map(Into::into),
+        }
+    }
+
+    fn problem(&self) -> Option<String> {
+        match &self.link {
+            Link::Closed => return Some("the bus is closed".to_owned()),
+            Link::Down(problem) => return Some(problem.clone()),
+            Link::Up => {}
+        }
+        let blocked = self.blocked.as_ref().map(|reason| {
+            format!(
+                "the broker has blocked publishing: memory or disk alarm on the broker ({reason})"
+            )
+        });
+        let failing = self.types.values().filter_map(|verdict| match verdict {
+            Verdict::Failing(problem) => Some(problem.clone()),
+            Verdict::Consuming => None,
+        });
+        let problems: Vec<String> = blocked
+            .into_iter()
+            .chain(failing)
+            .chain(self.announcements.clone())
+            .collect();
+        (!problems.is_empty()).then(|| problems.join("; "))
+    }
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        let parts = Parts {
+            link: Link::Down("the broker has not been reached yet".to_owned()),
+            blocked: None,
+            announcements: None,
+            types: BTreeMap::new(),
+        };
+        Self {
+            shown: watch::Sender::new(parts.health()),
+            parts: Mutex::new(parts),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_failing_type_is_named_and_the_others_are_still_consuming() {
+        let (good, bad) = (
+            WorkerType::new("Good").unwrap(),
+            WorkerType::new("Bad").unwrap(),
+        );
+        let board = Board::default();
+        board.link_up();
+        board.consuming(&good);
+        board.failing(&bad, "Bad: delete the queue".to_owned());
+        let health = board.watch().borrow().clone();
+        assert_eq!(
+            health,
+            Health {
+                connected: true,
+                consuming: vec![good],
+                problem: Some("Bad: delete the queue".into()),
+            }
+        );
+    }
+
+    #[test]
+    fn a_blocked_broker_takes_no_messages() {
+        let board = Board::default();
+        board.link_up();
+        board.blocked(Some("low on disk".to_owned()));
+        assert!(!board.watch().borrow().connected);
+        board.blocked(None);
+        assert!(board.watch().borrow().connected);
+    }
+}

@@ -1,0 +1,151 @@
+//! The link: keeps an epoch alive for as long as the bus lives, through whatever the broker does.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::future::{join_all, try_join};
+use lapin::{Connection, ConnectionProperties};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use super::{
+    Bus, RabbitMq, Shared,
+    announce::{self, Announcer},
+    backoff::Backoff,
+    bounded::{CONNECT_TIMEOUT, Failure, STEP_TIMEOUT, within},
+    config::Broker,
+    epoch::Epoch,
+    failure_log::FailureLog,
+    inbox, topology,
+};
+use crate::Delivery;
+
+/// An epoch that lived this long has been a good one: the next failure is a first one.
+const STABLE_AFTER: Duration = Duration::from_secs(10);
+
+/// Connects, and connects again, until the bus is closed.
+pub(super) async fn run(shared: Arc<Shared>, brokers: Vec<Broker>, inbox: mpsc::Sender<Delivery>) {
+    tokio::select! {
+        // First: an end that was asked for is not a loss.
+        biased;
+        () = shared.stop.cancelled() => {}
+        () = keep_up(&shared, &brokers, inbox) => {}
+    }
+    if let Some(epoch) = shared.epoch.send_replace(None) {
+        epoch.close().await;
+    }
+}
+
+async fn keep_up(shared: &Arc<Shared>, brokers: &[Broker], inbox: mpsc::Sender<Delivery>) {
+    let mut backoff = Backoff::default();
+    let mut log = FailureLog::default();
+    for (number, broker) in (1..).zip(brokers.iter().cycle()) {
+        match open(shared, broker, number, &inbox).await {
+            Ok(epoch) => {
+                info!(broker = broker.shown, "connected to the broker");
+                shared.epoch.send_replace(Some(Arc::clone(&epoch)));
+                shared.board.link_up();
+                let since = Instant::now();
+                epoch.watch(shared).await;
+                shared.epoch.send_replace(None);
+                let problem = format!("{} is lost: {}", broker.shown, epoch.reason());
+                warn!(
+                    broker = broker.shown,
+                    error = epoch.reason(),
+                    "lost the broker, connecting again"
+                );
+                shared.board.link_down(problem);
+                tokio::spawn(async move { epoch.close().await });
+                if since.elapsed() > STABLE_AFTER {
+                    backoff.reset();
+                }
+                log = FailureLog::default();
+            }
+            Err(failure) => {
+                let problem = problem(broker, &failure);
+                log.note(&problem);
+                shared.board.link_down(problem);
+            }
+        }
+        tokio::time::sleep(backoff.next()).await;
+    }
+}
+
+/// Connects twice, and declares and consumes what does not belong to one worker.
+async fn open(
+    shared: &Arc<Shared>,
+    broker: &Broker,
+    number: u64,
+    inbox: &mpsc::Sender<Delivery>,
+) -> Result<Arc<Epoch>, Failure> {
+    let (consuming, publishing) = try_join(
+        connect(shared, broker, "consume"),
+        connect(shared, broker, "publish"),
+    )
+    .await?;
+    let control = within(STEP_TIMEOUT, "open a channel", consuming.create_channel()).await?;
+    topology::declare_common(&control, &shared.host).await?;
+    let announcer = Announcer::new(shared.config.encoding);
+    let epoch = Arc::new(Epoch::new(
+        number, consuming, publishing, control, announcer,
+    ));
+    let opened = inbox::open(shared, &epoch).await?;
+    // Heard before anybody says hello, so that no call is missed; a failure is the listener's own.
+    let calls = announce::subscribe(shared, &epoch, 0).await;
+    let pump = inbox::pump(
+        Arc::clone(shared),
+        Arc::clone(&epoch),
+        opened,
+        inbox.clone(),
+    );
+    tokio::spawn(pump);
+    let listen = announce::listen(Arc::clone(shared), Arc::clone(&epoch), calls.ok());
+    tokio::spawn(listen);
+    Ok(epoch)
+}
+
+async fn connect(shared: &Shared, broker: &Broker, use_for: &str) -> Result<Connection, Failure> {
+    let name = format!("warren {} {use_for}", shared.host.as_str());
+    // Automatic recovery stays off: it replays consumers without being asked, and lets publishers
+    // go before the topology is back.
+    let properties = ConnectionProperties::default().with_connection_name(name.into());
+    let connecting = Connection::connect_uri(broker.uri.clone(), properties);
+    within(CONNECT_TIMEOUT, "connect", connecting).await
+}
+
+/// Says goodbye for everybody and removes what only this host needs.
+pub(super) async fn say_goodbye(bus: &RabbitMq) {
+    let shared = &bus.shared;
+    let workers = shared.membership.workers();
+    join_all(workers.iter().map(|worker| bus.leave(worker))).await;
+    if let Some(epoch) = shared.current_epoch() {
+        inbox::delete(shared, &epoch).await;
+        shared.stop.cancel();
+        epoch.close().await;
+    }
+}
+
+/// Why the broker cannot be reached, and what to do.
+fn problem(broker: &Broker, failure: &Failure) -> String {
+    let vhost = &broker.uri.vhost;
+    let user = &broker.uri.authority.userinfo.username;
+    let remedy = if failure.is_connection_refused() {
+        "nothing listens there: start RabbitMQ, or correct the URL".to_owned()
+    } else if failure.is_not_allowed() {
+        format!("create the virtual host `{vhost}` and give `{user}` permissions on it")
+    } else if failure.is_access_refused() {
+        format!("check the password of `{user}` and its permissions on virtual host `{vhost}`")
+    } else if failure.is_mismatch() {
+        "something of this name exists with other properties: delete it or use another virtual \
+         host"
+            .to_owned()
+    } else {
+        "check that the URL is right and the broker is well".to_owned()
+    };
+    format!(
+        "cannot use the broker {} ({failure}): {remedy}; trying on",
+        broker.shown
+    )
+}

@@ -1,0 +1,109 @@
+//! What this host wants to be on the bus: the desired state from which every epoch is built.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use tokio_util::sync::{CancellationToken, DropGuard};
+use warren_protocol::{WorkerId, WorkerType};
+
+use crate::JoinError;
+
+/// The workers of this host.
+#[derive(Default)]
+pub(super) struct Membership(Mutex<Members>);
+
+#[derive(Default)]
+struct Members {
+    joined: HashMap<WorkerType, Member>,
+    /// Ids that lead here, those of workers that have left but are not forgotten included.
+    ids: BTreeSet<WorkerId>,
+}
+
+struct Member {
+    worker: WorkerId,
+    leaving: CancellationToken,
+    finished: CancellationToken,
+}
+
+/// A worker on its way out.
+pub(super) struct Departure {
+    leaving: CancellationToken,
+    finished: CancellationToken,
+}
+
+impl Membership {
+    /// Adds a worker. Its task stops when the token is cancelled, and drops the guard when it has.
+    pub(super) fn join(
+        &self,
+        worker: &WorkerId,
+    ) -> Result<(CancellationToken, DropGuard), JoinError> {
+        let worker_type = worker.worker_type();
+        let mut members = self.lock();
+        if members.joined.contains_key(worker_type) {
+            return Err(JoinError::Taken(worker_type.clone()));
+        }
+        let member = Member {
+            worker: worker.clone(),
+            leaving: CancellationToken::new(),
+            finished: CancellationToken::new(),
+        };
+        let handles = (member.leaving.clone(), member.finished.clone().drop_guard());
+        members.joined.insert(worker_type.clone(), member);
+        members.ids.insert(worker.clone());
+        Ok(handles)
+    }
+
+    /// Takes a worker off, but keeps its id. `None` when it is not there.
+    pub(super) fn leave(&self, worker: &WorkerId) -> Option<Departure> {
+        let mut members = self.lock();
+        let worker_type = worker.worker_type();
+        if members.joined.get(worker_type)?.worker != *worker {
+            return None;
+        }
+        let member = members.joined.remove(worker_type)?;
+        Some(Departure {
+            leaving: member.leaving,
+            finished: member.finished,
+        })
+    }
+
+    /// Lets go of an id.
+    pub(super) fn forget(&self, worker: &WorkerId) {
+        self.lock().ids.remove(worker);
+    }
+
+    /// Whether a worker is joined.
+    pub(super) fn has(&self, worker: &WorkerId) -> bool {
+        let members = self.lock();
+        let member = members.joined.get(worker.worker_type());
+        member.is_some_and(|member| member.worker == *worker)
+    }
+
+    /// The workers that are joined.
+    pub(super) fn workers(&self) -> Vec<WorkerId> {
+        self.lock()
+            .joined
+            .values()
+            .map(|member| member.worker.clone())
+            .collect()
+    }
+
+    /// The ids that lead here.
+    pub(super) fn ids(&self) -> Vec<WorkerId> {
+        self.lock().ids.iter().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Members> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Departure {
+    /// Stops the worker's task and waits for its end.
+    pub(super) async fn wait(self) {
+        self.leaving.cancel();
+        self.finished.cancelled().await;
+    }
+}

@@ -1,0 +1,281 @@
+//! What a message is in AMQP: properties, headers, and how both are read from anybody.
+//!
+//! Written exactly, read liberally: a job that a foreign client published without any property is
+//! a job in its first attempt. Headers are built anew on every publish, so what a broker adds
+//! (`x-death` and the like) is never carried on: a kept one makes a message stick.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable, LongString, ShortString},
+};
+use warren_protocol::{Address, Encoding};
+
+use crate::{Epitaph, Kind, Message, PublishError};
+
+const APP_ID: &str = "warren";
+const ATTEMPT: &str = "x-warren-attempt";
+const DEADLINE: &str = "x-warren-deadline";
+const REASON: &str = "x-warren-reason";
+const ERROR: &str = "x-warren-error";
+const PLUGIN: &str = "x-warren-plugin";
+const HOST: &str = "x-warren-host";
+const TRACE_PARENT: &str = "traceparent";
+
+/// Survives a restart of the broker.
+const PERSISTENT: u8 = 2;
+const TRANSIENT: u8 = 1;
+
+/// The longest text of a dead letter's header, in bytes. All properties of a message share one
+/// frame of (by default) 128 KiB, and a larger one ends the connection.
+const MAX_HEADER_BYTES: usize = 4 * 1024;
+
+/// The properties with which a message is published.
+///
+/// # Errors
+/// [`PublishError::TooLarge`] when an id is longer than AMQP's short strings.
+pub(super) fn properties(message: &Message) -> Result<BasicProperties, PublishError> {
+    let delivery_mode = match message.kind {
+        Kind::Job => PERSISTENT,
+        Kind::Reply | Kind::Error => TRANSIENT,
+    };
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let mut properties = BasicProperties::default()
+        .with_delivery_mode(delivery_mode)
+        .with_message_id(short(&message.id)?)
+        .with_content_type(message.encoding.content_type().into())
+        .with_type(kind_name(message.kind).into())
+        .with_timestamp(now.as_secs())
+        .with_app_id(APP_ID.into())
+        .with_headers(headers(message));
+    if let Some(id) = &message.correlation_id {
+        properties = properties.with_correlation_id(short(id)?);
+    }
+    if let Some(worker) = &message.reply_to {
+        properties = properties.with_reply_to(short(worker.as_str())?);
+    }
+    Ok(properties)
+}
+
+/// The properties of a dead letter: the message's own, and why it was given up.
+///
+/// # Errors
+/// As [`properties`].
+pub(super) fn dead_letter(
+    message: &Message,
+    epitaph: &Epitaph,
+) -> Result<BasicProperties, PublishError> {
+    let mut headers = headers(message);
+    headers.insert(REASON.into(), text(epitaph.reason));
+    headers.insert(ERROR.into(), text(&epitaph.error));
+    headers.insert(HOST.into(), text(&epitaph.host));
+    if let Some(plugin) = &epitaph.plugin {
+        headers.insert(PLUGIN.into(), text(plugin));
+    }
+    let properties = properties(message)?;
+    Ok(properties
+        .with_headers(headers)
+        .with_delivery_mode(PERSISTENT))
+}
+
+/// Reads a message that came for `to`. `encoding` is that of a message that does not name its own.
+pub(super) fn read(
+    to: Address,
+    encoding: Encoding,
+    properties: &BasicProperties,
+    body: Vec<u8>,
+) -> Message {
+    let owned = |text: &Option<ShortString>| text.as_ref().map(|text| text.as_str().to_owned());
+    let headers = properties.headers().as_ref();
+    let number = |name: &str| headers.and_then(|table| integer(table.inner().get(name)?));
+    let attempt = number(ATTEMPT).and_then(|n| u32::try_from(n).ok());
+    Message {
+        id: owned(properties.message_id()).unwrap_or_else(draw_id),
+        to,
+        kind: match properties.kind().as_ref().map(ShortString::as_str) {
+            Some("reply") => Kind::Reply,
+            Some("error") => Kind::Error,
+            _ => Kind::Job,
+        },
+        encoding: properties
+            .content_type()
+            .as_ref()
+            .and_then(|name| Encoding::from_content_type(name.as_str()))
+            .unwrap_or(encoding),
+        body: Bytes::from(body),
+        correlation_id: owned(properties.correlation_id()),
+        reply_to: properties
+            .reply_to()
+            .as_ref()
+            .and_then(|id| id.as_str().parse().ok()),
+        attempt: attempt.unwrap_or(1).max(1),
+        deadline_ms: number(DEADLINE),
+        trace_parent: headers.and_then(|table| string(table.inner().get(TRACE_PARENT)?)),
+    }
+}
+
+fn headers(message: &Message) -> FieldTable {
+    let mut headers = FieldTable::default();
+    headers.insert(
+        ATTEMPT.into(),
+        AMQPValue::LongLongInt(message.attempt.into()),
+    );
+    if let Some(deadline) = message.deadline_ms.and_then(|ms| i64::try_from(ms).ok()) {
+        headers.insert(DEADLINE.into(), AMQPValue::LongLongInt(deadline));
+    }
+    if let Some(parent) = &message.trace_parent {
+        headers.insert(TRACE_PARENT.into(), text(parent));
+    }
+    headers
+}
+
+fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Job => "job",
+        Kind::Reply => "reply",
+        Kind::Error => "error",
+    }
+}
+
+/// Any of AMQP's integers: clients choose differently.
+fn integer(value: &AMQPValue) -> Option<u64> {
+    match *value {
+        AMQPValue::ShortShortInt(n) => u64::try_from(n).ok(),
+        AMQPValue::ShortShortUInt(n) => Some(n.into()),
+        AMQPValue::ShortInt(n) => u64::try_from(n).ok(),
+        AMQPValue::ShortUInt(n) => Some(n.into()),
+        AMQPValue::LongInt(n) => u64::try_from(n).ok(),
+        AMQPValue::LongUInt(n) => Some(n.into()),
+        AMQPValue::LongLongInt(n) => u64::try_from(n).ok(),
+        AMQPValue::Timestamp(n) => Some(n),
+        _ => None,
+    }
+}
+
+fn string(value: &AMQPValue) -> Option<String> {
+    match value {
+        AMQPValue::LongString(text) => String::from_utf8(text.as_bytes().to_vec()).ok(),
+        AMQPValue::ShortString(text) => Some(text.as_str().to_owned()),
+        _ => None,
+    }
+}
+
+/// lapin panics when it is given a longer one.
+fn short(text: &str) -> Result<ShortString, PublishError> {
+    ShortString::try_new(text).map_err(|_| PublishError::TooLarge {
+        size: text.len(),
+        limit: usize::from(u8::MAX),
+    })
+}
+
+/// A header's text, cut at a character.
+fn text(text: &str) -> AMQPValue {
+    let end = text.floor_char_boundary(MAX_HEADER_BYTES);
+    AMQPValue::LongString(LongString::from(text.get(..end).unwrap_or_default()))
+}
+
+/// The id of a message that came without one. It gets another one when it is delivered again:
+/// who wants duplicates recognised sends an id.
+fn draw_id() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}
+
+#[cfg(test)]
+mod tests {
+    use warren_protocol::WorkerType;
+
+    use super::*;
+
+    fn message() -> Message {
+        Message {
+            id: "m1".to_owned(),
+            to: "WB:*".parse().unwrap(),
+            kind: Kind::Job,
+            encoding: Encoding::Bson,
+            body: Bytes::from_static(b"body"),
+            correlation_id: Some("c1".to_owned()),
+            reply_to: Some("WA:9123456789012".parse().unwrap()),
+            attempt: 3,
+            deadline_ms: Some(1_795_220_940_610),
+            trace_parent: Some("00-aa-bb-01".to_owned()),
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        for kind in [Kind::Job, Kind::Reply, Kind::Error] {
+            let sent = Message { kind, ..message() };
+            let properties = properties(&sent).unwrap();
+            let read = read(
+                sent.to.clone(),
+                Encoding::Json,
+                &properties,
+                b"body".to_vec(),
+            );
+            assert_eq!(read, sent);
+        }
+    }
+
+    #[test]
+    fn only_jobs_are_written_to_disk() {
+        let mode = |kind| {
+            *properties(&Message { kind, ..message() })
+                .unwrap()
+                .delivery_mode()
+        };
+        assert_eq!(mode(Kind::Job), Some(2));
+        assert_eq!(mode(Kind::Reply), Some(1));
+        assert_eq!(mode(Kind::Error), Some(1));
+    }
+
+    #[test]
+    fn a_bare_message_of_a_foreign_client_is_a_first_attempt() {
+        let to = Address::Any(WorkerType::new("WB").unwrap());
+        let read = read(
+            to,
+            Encoding::MessagePack,
+            &BasicProperties::default(),
+            vec![1],
+        );
+        assert_eq!((read.attempt, read.kind), (1, Kind::Job));
+        assert_eq!(read.encoding, Encoding::MessagePack);
+        assert_eq!((read.reply_to, read.deadline_ms), (None, None));
+        assert!(!read.id.is_empty());
+    }
+
+    #[test]
+    fn an_id_that_amqp_cannot_carry_is_refused() {
+        let long = Message {
+            id: "x".repeat(256),
+            ..message()
+        };
+        let refused = properties(&long);
+        assert_eq!(
+            refused,
+            Err(PublishError::TooLarge {
+                size: 256,
+                limit: 255
+            })
+        );
+    }
+
+    #[test]
+    fn a_huge_error_text_does_not_outgrow_the_frame() {
+        let epitaph = Epitaph {
+            reason: "trap",
+            error: "é".repeat(1_000_000),
+            plugin: None,
+            host: "host".to_owned(),
+        };
+        let properties = dead_letter(&message(), &epitaph).unwrap();
+        let headers = properties.headers().clone().unwrap();
+        let Some(AMQPValue::LongString(error)) = headers.inner().get(ERROR) else {
+            panic!("no error header");
+        };
+        assert_eq!(error.as_bytes().len(), MAX_HEADER_BYTES);
+    }
+}
