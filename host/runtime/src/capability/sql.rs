@@ -1,0 +1,419 @@
+//! `warren:worker/sql`: a private SQLite database for each worker type, under the folder that the
+//! host was handed. Workers of one type share it, also across processes that share the folder.
+//!
+//! A run holds at most one connection: taken at its first statement, given back at its end or
+//! before it waits for a call. What a run leaves open is rolled back.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use futures_util::TryStreamExt;
+use sqlx::{
+    AssertSqlSafe, Column, ConnectOptions, Either, Executor, Row, SqlSafeStr, Sqlite, SqlitePool,
+    Statement, TypeInfo, ValueRef,
+    pool::PoolConnection,
+    sqlite::{
+        SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow,
+        SqliteStatement, SqliteSynchronous,
+    },
+};
+use tokio_util::sync::CancellationToken;
+use warren_protocol::WorkerType;
+use wasmtime::component::Resource;
+
+use crate::{
+    Worker,
+    bindings::warren::worker::sql::{Error, Host, HostTransaction, Rows, Value},
+    state::State,
+};
+
+mod rules;
+
+/// Rows that one query may return.
+const MAX_ROWS: usize = 10_000;
+/// The longest statement, in bytes: values belong into parameters.
+const MAX_STATEMENT_BYTES: usize = 100_000;
+/// Pages of one database, of 4 KiB each: a worker must not fill the disk of its host.
+const MAX_PAGES: &str = "1048576";
+/// Rows that SQLite may be ahead of the reader. Each may hold megabytes.
+const ROW_BUFFER: usize = 4;
+/// Connections to one database. SQLite writes one at a time; readers run beside the writer.
+const MAX_CONNECTIONS: u32 = 8;
+/// How long a statement waits for another process's write lock.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many instructions of SQLite's virtual machine run between two looks at the deadline: about
+/// a tenth of a millisecond.
+const OPERATIONS_BETWEEN_CHECKS: i32 = 10_000;
+
+/// The databases of one host: opened when a worker first needs one, kept while plugins change.
+#[derive(Debug)]
+pub struct Databases {
+    folder: PathBuf,
+    open: Mutex<HashMap<WorkerType, SqlitePool>>,
+}
+
+impl Databases {
+    /// Databases under `folder`, each in `<folder>/<TYPE>/worker.sqlite`.
+    #[must_use]
+    pub fn new(folder: PathBuf) -> Self {
+        Self {
+            folder,
+            open: Mutex::default(),
+        }
+    }
+
+    /// Closes all, so that the write-ahead logs are folded into the database files.
+    pub async fn close(&self) {
+        let pools: Vec<SqlitePool> = {
+            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            open.drain().map(|(_, pool)| pool).collect()
+        };
+        for pool in pools {
+            pool.close().await;
+        }
+    }
+
+    /// The connections of one worker type; none is made yet.
+    fn pool(&self, worker_type: &WorkerType) -> Result<SqlitePool, Error> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pool) = open.get(worker_type) {
+            return Ok(pool.clone());
+        }
+        let folder = self.folder.join(worker_type.as_str());
+        std::fs::create_dir_all(&folder).map_err(|error| {
+            Error::Unavailable(format!("cannot create the folder of the database: {error}"))
+        })?;
+        let pool = connections(&folder.join("worker.sqlite"));
+        open.insert(worker_type.clone(), pool.clone());
+        Ok(pool)
+    }
+}
+
+fn connections(file: &Path) -> SqlitePool {
+    let options = SqliteConnectOptions::new()
+        .filename(file)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        // A job is acknowledged after its effects: they must survive a power cut too.
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .pragma("max_page_count", MAX_PAGES)
+        // A cached statement keeps the columns that it once had: when a table has changed since,
+        // sqlx reads past the end of a row and panics.
+        .statement_cache_capacity(0)
+        .row_buffer_size(ROW_BUFFER)
+        // The text is the guest's, and may be megabytes.
+        .disable_statement_logging();
+    SqlitePoolOptions::new()
+        .max_connections(MAX_CONNECTIONS)
+        .acquire_timeout(BUSY_TIMEOUT)
+        .after_connect(|connection, _| Box::pin(rules::install(connection)))
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                // First the handler: the deadline of a run that was stopped has passed, and must
+                // not stop the rollback too.
+                connection.lock_handle().await?.remove_progress_handler();
+                // A run that was stopped may have left a transaction open. That there is none is
+                // the usual case and answered with an error.
+                let _ = sqlx::query("ROLLBACK").execute(&mut *connection).await;
+                Ok(true)
+            })
+        })
+        .connect_lazy_with(options)
+}
+
+/// The database side of one run.
+pub(crate) struct Session {
+    worker_type: WorkerType,
+    databases: Arc<Databases>,
+    connection: Option<PoolConnection<Sqlite>>,
+    in_transaction: bool,
+    most_bytes: usize,
+}
+
+/// The guest's handle to the open transaction; what it stands for is the session's connection.
+#[allow(unreachable_pub, reason = "the generated bindings name it in public")]
+pub struct Transaction(());
+
+impl Session {
+    pub(crate) fn new(worker: &Worker) -> Self {
+        Self {
+            worker_type: worker.id.worker_type().clone(),
+            databases: worker.databases.clone(),
+            connection: None,
+            in_transaction: false,
+            most_bytes: worker.limits.payload_bytes,
+        }
+    }
+
+    /// Gives the connection back unless a transaction needs it: a run that waits for another
+    /// worker must not hold what that worker may need.
+    pub(crate) fn release(&mut self) {
+        if !self.in_transaction {
+            self.connection = None;
+        }
+    }
+
+    async fn connection(
+        &mut self,
+        deadline: Instant,
+        cancelled: &CancellationToken,
+    ) -> Result<&mut PoolConnection<Sqlite>, Error> {
+        if self.connection.is_none() {
+            let pool = self.databases.pool(&self.worker_type)?;
+            let mut connection = pool.acquire().await.map_err(read_error)?;
+            let cancelled = cancelled.clone();
+            connection
+                .lock_handle()
+                .await
+                .map_err(read_error)?
+                .set_progress_handler(OPERATIONS_BETWEEN_CHECKS, move || {
+                    Instant::now() < deadline && !cancelled.is_cancelled()
+                });
+            self.connection = Some(connection);
+        }
+        self.connection
+            .as_mut()
+            .ok_or_else(|| Error::Other("no connection".to_owned()))
+    }
+}
+
+impl State {
+    async fn sql_query(
+        &mut self,
+        statement: String,
+        parameters: Vec<Value>,
+    ) -> Result<Rows, Error> {
+        let most_bytes = self.sql.most_bytes;
+        let connection = self.sql.connection(self.deadline, &self.cancelled).await?;
+        let statement = prepare(connection, statement, parameters.len()).await?;
+        let columns = statement.columns().iter();
+        let mut rows = Rows {
+            columns: columns.map(|column| column.name().to_owned()).collect(),
+            rows: Vec::new(),
+        };
+        let mut stream = statement
+            .query_with(bind(parameters)?)
+            .fetch(&mut **connection);
+        let mut bytes = 0usize;
+        while let Some(row) = stream.try_next().await.map_err(read_error)? {
+            if rows.rows.len() == MAX_ROWS {
+                return Err(Error::TooLarge(format!("more than {MAX_ROWS} rows")));
+            }
+            let values = read_row(&row)?;
+            bytes = values.iter().map(size).fold(bytes, usize::saturating_add);
+            if bytes > most_bytes {
+                return Err(Error::TooLarge(format!("more than {most_bytes} bytes")));
+            }
+            rows.rows.push(values);
+        }
+        Ok(rows)
+    }
+
+    async fn sql_execute(
+        &mut self,
+        statement: String,
+        parameters: Vec<Value>,
+    ) -> Result<u64, Error> {
+        let connection = self.sql.connection(self.deadline, &self.cancelled).await?;
+        let statement = prepare(connection, statement, parameters.len()).await?;
+        let query = statement.query_with(bind(parameters)?);
+        let done = query.execute(&mut **connection).await.map_err(read_error)?;
+        Ok(done.rows_affected())
+    }
+
+    async fn sql_end(&mut self, statement: &'static str) -> Result<(), Error> {
+        if !std::mem::take(&mut self.sql.in_transaction) {
+            return Err(Error::Invalid("the transaction is over".to_owned()));
+        }
+        self.sql_execute(statement.to_owned(), Vec::new())
+            .await
+            .map(drop)
+    }
+}
+
+impl Host for State {
+    async fn query(
+        &mut self,
+        statement: String,
+        parameters: Vec<Value>,
+    ) -> wasmtime::Result<Result<Rows, Error>> {
+        Ok(self.sql_query(statement, parameters).await)
+    }
+
+    async fn execute(
+        &mut self,
+        statement: String,
+        parameters: Vec<Value>,
+    ) -> wasmtime::Result<Result<u64, Error>> {
+        Ok(self.sql_execute(statement, parameters).await)
+    }
+}
+
+impl HostTransaction for State {
+    async fn begin(&mut self) -> wasmtime::Result<Result<Resource<Transaction>, Error>> {
+        if self.sql.in_transaction {
+            return Ok(Err(Error::Invalid(
+                "a transaction is open already: commit or roll it back first".to_owned(),
+            )));
+        }
+        // IMMEDIATE takes the write lock now: a transaction that reads first and writes later
+        // would otherwise fail half way when another one wrote in between.
+        if let Err(error) = self
+            .sql_execute("BEGIN IMMEDIATE".to_owned(), Vec::new())
+            .await
+        {
+            return Ok(Err(error));
+        }
+        self.sql.in_transaction = true;
+        Ok(Ok(self.table.push(Transaction(()))?))
+    }
+
+    async fn query(
+        &mut self,
+        transaction: Resource<Transaction>,
+        statement: String,
+        parameters: Vec<Value>,
+    ) -> wasmtime::Result<Result<Rows, Error>> {
+        self.table.get(&transaction)?;
+        Ok(self.sql_query(statement, parameters).await)
+    }
+
+    async fn execute(
+        &mut self,
+        transaction: Resource<Transaction>,
+        statement: String,
+        parameters: Vec<Value>,
+    ) -> wasmtime::Result<Result<u64, Error>> {
+        self.table.get(&transaction)?;
+        Ok(self.sql_execute(statement, parameters).await)
+    }
+
+    async fn commit(
+        &mut self,
+        transaction: Resource<Transaction>,
+    ) -> wasmtime::Result<Result<(), Error>> {
+        self.table.get(&transaction)?;
+        Ok(self.sql_end("COMMIT").await)
+    }
+
+    async fn rollback(
+        &mut self,
+        transaction: Resource<Transaction>,
+    ) -> wasmtime::Result<Result<(), Error>> {
+        self.table.get(&transaction)?;
+        Ok(self.sql_end("ROLLBACK").await)
+    }
+
+    async fn drop(&mut self, transaction: Resource<Transaction>) -> wasmtime::Result<()> {
+        self.table.delete(transaction)?;
+        if self.sql.in_transaction {
+            // A failed rollback leaves it to the pool, which rolls back what it is given.
+            let _ = self.sql_end("ROLLBACK").await;
+        }
+        Ok(())
+    }
+}
+
+/// Checks a statement before it runs: SQLite itself takes a missing parameter for NULL.
+async fn prepare(
+    connection: &mut PoolConnection<Sqlite>,
+    statement: String,
+    n_given: usize,
+) -> Result<SqliteStatement, Error> {
+    if statement.len() > MAX_STATEMENT_BYTES {
+        return Err(Error::Invalid(format!(
+            "the statement has {} bytes; at most {MAX_STATEMENT_BYTES} are taken: use parameters",
+            statement.len()
+        )));
+    }
+    let statement = (&mut **connection)
+        .prepare(AssertSqlSafe(statement).into_sql_str())
+        .await
+        .map_err(read_error)?;
+    match statement.parameters() {
+        Some(Either::Right(n_wanted)) if n_wanted != n_given => Err(Error::Invalid(format!(
+            "the statement has {n_wanted} parameters, but {n_given} values are given"
+        ))),
+        _ => Ok(statement),
+    }
+}
+
+fn bind(parameters: Vec<Value>) -> Result<SqliteArguments, Error> {
+    use sqlx::Arguments;
+    let mut arguments = SqliteArguments::default();
+    for value in parameters {
+        match value {
+            Value::Null => arguments.add(None::<i64>),
+            Value::Boolean(value) => arguments.add(value),
+            Value::Integer(value) => arguments.add(value),
+            Value::Real(value) => arguments.add(value),
+            Value::Text(value) => arguments.add(value),
+            Value::Blob(value) => arguments.add(value),
+        }
+        .map_err(|error| Error::Invalid(error.to_string()))?;
+    }
+    Ok(arguments)
+}
+
+fn read_row(row: &SqliteRow) -> Result<Vec<Value>, Error> {
+    (0..row.len())
+        .map(|index| {
+            let raw = row.try_get_raw(index).map_err(read_error)?;
+            if raw.is_null() {
+                return Ok(Value::Null);
+            }
+            // The type of the value, not of the column: SQLite stores what it is given. The
+            // unchecked getters skip sqlx's comparison with the declared type.
+            match raw.type_info().name() {
+                "INTEGER" | "BOOLEAN" => row.try_get_unchecked(index).map(Value::Integer),
+                "REAL" => row.try_get_unchecked(index).map(Value::Real),
+                "BLOB" => row.try_get_unchecked(index).map(Value::Blob),
+                _ => row.try_get_unchecked(index).map(Value::Text),
+            }
+            .map_err(read_error)
+        })
+        .collect()
+}
+
+/// What a value takes in memory, in bytes: a million empty texts are not nothing.
+fn size(value: &Value) -> usize {
+    let beside = match value {
+        Value::Text(text) => text.len(),
+        Value::Blob(bytes) => bytes.len(),
+        _ => 0,
+    };
+    size_of::<Value>().saturating_add(beside)
+}
+
+/// Sorts SQLite's result codes (<https://sqlite.org/rescode.html>) by what the guest does next.
+fn read_error(error: sqlx::Error) -> Error {
+    let text = error.to_string();
+    let code = match &error {
+        sqlx::Error::Database(database) => {
+            database.code().and_then(|code| code.parse::<i32>().ok())
+        }
+        sqlx::Error::PoolTimedOut => {
+            return Error::Unavailable("every connection is in use".to_owned());
+        }
+        sqlx::Error::PoolClosed | sqlx::Error::Io(_) => return Error::Unavailable(text),
+        _ => None,
+    };
+    // The low byte is the primary code, the rest says more about it.
+    match code.map(|code| code & 0xff) {
+        Some(19) => Error::Constraint(text),
+        Some(5 | 6) => Error::Conflict(text),
+        Some(9) => {
+            Error::Unavailable("the statement was stopped at the deadline of the run".to_owned())
+        }
+        Some(10 | 13 | 14) => Error::Unavailable(text),
+        Some(18) => Error::TooLarge(text),
+        Some(1 | 20 | 23 | 25) => Error::Invalid(text),
+        _ => Error::Other(text),
+    }
+}

@@ -1,0 +1,266 @@
+//! The one owner of wasmtime: its configuration, the linkers and the epoch ticker. Bytes in,
+//! [`Plugin`] out.
+
+use std::{
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
+
+use wasmtime::{
+    Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig,
+    component::{Component, HasSelf, Linker},
+};
+use wasmtime_wasi_http::p2::bindings::ProxyIndices;
+
+use crate::{
+    Digest, LoadError, Plugin, Worker,
+    bindings::{
+        self,
+        exports::warren::worker::{descriptor, handler},
+    },
+    probe,
+    state::State,
+};
+
+/// How often running guests give way to others and to their deadline. A tick costs nanoseconds.
+const TICK: Duration = Duration::from_millis(10);
+/// The largest file that is taken for a plugin: a Python guest with libraries has 30 MB.
+const MAX_FILE_BYTES: usize = 256 << 20;
+/// How an engine is made.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Instances that may live at the same time, all plugins together. Address space for each is
+    /// set aside at the start, memory is not.
+    pub max_instances: u32,
+    /// The most linear memory that any worker may be granted, in bytes.
+    pub max_memory_bytes: u64,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            max_instances: 1000,
+            max_memory_bytes: 256 << 20,
+        }
+    }
+}
+
+/// The host cannot run WebAssembly.
+#[derive(Debug, thiserror::Error)]
+#[error("starting the WebAssembly engine: {0}")]
+pub struct EngineError(String);
+
+/// Compiles and links plugins. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+struct Inner {
+    engine: wasmtime::Engine,
+    /// What a worker's instances are linked with.
+    linker: Linker<State>,
+    /// What `describe` is linked with: base WASI, and nothing that reaches anything.
+    probe_linker: Linker<State>,
+}
+
+impl Engine {
+    /// Makes an engine and starts its ticker, which ends with the engine.
+    ///
+    /// # Errors
+    /// [`EngineError`] when wasmtime refuses the configuration on this machine.
+    pub fn new(config: &EngineConfig) -> Result<Self, EngineError> {
+        let engine = match wasmtime::Engine::new(&pooling(config)) {
+            Ok(engine) => engine,
+            Err(error) => {
+                // A limit on address space (a container's, strict overcommit) forbids the pool.
+                tracing::warn!(
+                    %error,
+                    "no pooling allocator here, so every job costs more; \
+                     allow more address space (ulimit -v, vm.overcommit_memory)"
+                );
+                wasmtime::Engine::new(&common())
+                    .map_err(|error| EngineError(format!("{error:#}")))?
+            }
+        };
+        let (linker, probe_linker) =
+            linkers(&engine).map_err(|error| EngineError(format!("{error:#}")))?;
+        let inner = Arc::new(Inner {
+            engine,
+            linker,
+            probe_linker,
+        });
+        start_ticker(&inner)?;
+        Ok(Self(inner))
+    }
+
+    /// Turns the bytes of a file into a plugin: validates, compiles off the async threads, links,
+    /// and asks it what it is. `scratch` is the worker as which it is asked; its type is a
+    /// placeholder.
+    ///
+    /// # Errors
+    /// [`LoadError`] names the step, the culprit and the remedy.
+    pub async fn load(&self, bytes: Vec<u8>, scratch: &Arc<Worker>) -> Result<Plugin, LoadError> {
+        let engine = self.clone();
+        let compiled = tokio::task::spawn_blocking(move || engine.compile(&bytes)).await;
+        let compiled = compiled.map_err(|error| LoadError::Compile(error.to_string()))??;
+        self.probe(compiled, scratch).await
+    }
+
+    fn compile(&self, bytes: &[u8]) -> Result<Compiled, LoadError> {
+        validate(bytes)?;
+        let started = Instant::now();
+        let component = Component::new(&self.0.engine, bytes)
+            .map_err(|error| LoadError::Compile(format!("{error:#}")))?;
+        Ok(Compiled {
+            component,
+            digest: Digest::of(bytes),
+            size_bytes: bytes.len(),
+            compile_time: started.elapsed(),
+        })
+    }
+
+    async fn probe(&self, compiled: Compiled, scratch: &Arc<Worker>) -> Result<Plugin, LoadError> {
+        let Compiled { component, .. } = &compiled;
+        let pre = self.0.linker.instantiate_pre(component).map_err(|error| {
+            LoadError::Link(format!(
+                "{error:#}. This host offers WASI 0.2, wasi:http, wasi:logging, wasi:config and \
+                 warren:worker@0.1"
+            ))
+        })?;
+        let descriptor = descriptor::GuestIndices::new(&pre).map_err(|_| {
+            LoadError::Link(format!(
+                "it does not export warren:worker/descriptor@0.1.0, so it is no Warren worker \
+                 (it exports {})",
+                exports(component, &self.0.engine)
+            ))
+        })?;
+        let handler = handler::GuestIndices::new(&pre).ok();
+        let http = ProxyIndices::new(&pre).ok();
+        if handler.is_none() && http.is_none() {
+            return Err(LoadError::Link(format!(
+                "it exports neither warren:worker/handler@0.1.0 nor wasi:http/incoming-handler@0.2 \
+                 (it exports {}), so there is nothing it could do",
+                exports(component, &self.0.engine)
+            )));
+        }
+        let said = probe::describe(&self.0.probe_linker, component, &descriptor, scratch).await?;
+        let description = probe::read(said, http.is_some())?;
+        Ok(Plugin {
+            pre,
+            handler,
+            http,
+            description,
+            digest: compiled.digest,
+            size_bytes: compiled.size_bytes,
+            compile_time: compiled.compile_time,
+        })
+    }
+}
+
+struct Compiled {
+    component: Component,
+    digest: Digest,
+    size_bytes: usize,
+    compile_time: Duration,
+}
+
+/// What every engine has in common (WASMTIME.md §2 has the figures behind it).
+fn common() -> Config {
+    let mut config = Config::new();
+    config
+        .wasm_component_model(true)
+        // Tasks of WASI 0.3 cost every job 10 µs, used or not.
+        .concurrency_support(false)
+        .epoch_interruption(true)
+        // Symbolising costs 16 to 34 ms at every trap of a guest with debug information: a
+        // poisoned message could keep a processor busy.
+        .wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Disable);
+    config
+}
+
+/// The pool with the kernel's help to reset only touched pages makes a fresh instance per job
+/// cost 11 µs instead of 40.
+fn pooling(config: &EngineConfig) -> Config {
+    const RESIDENT_BYTES: usize = 256 << 10;
+    const CORE_INSTANCES_EACH: u32 = 4;
+    let n = config.max_instances;
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(n)
+        .total_core_instances(n.saturating_mul(CORE_INSTANCES_EACH))
+        .total_memories(n)
+        .total_tables(n.saturating_mul(CORE_INSTANCES_EACH))
+        .total_stacks(n)
+        .max_memory_size(usize::try_from(config.max_memory_bytes).unwrap_or(usize::MAX))
+        .linear_memory_keep_resident(RESIDENT_BYTES)
+        .table_keep_resident(64 << 10)
+        .pagemap_scan(Enabled::Auto);
+    let mut engine = common();
+    engine.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    engine
+}
+
+fn linkers(engine: &wasmtime::Engine) -> wasmtime::Result<(Linker<State>, Linker<State>)> {
+    let mut probe = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut probe)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut probe)?;
+    let mut full = probe.clone();
+    bindings::Worker::add_to_linker::<_, HasSelf<State>>(&mut full, |state| state)?;
+    Ok((full, probe))
+}
+
+fn start_ticker(inner: &Arc<Inner>) -> Result<(), EngineError> {
+    let engine: Weak<Inner> = Arc::downgrade(inner);
+    let tick = move || {
+        while let Some(inner) = engine.upgrade() {
+            inner.engine.increment_epoch();
+            drop(inner);
+            std::thread::sleep(TICK);
+        }
+    };
+    std::thread::Builder::new()
+        .name("epoch-ticker".to_owned())
+        .spawn(tick)
+        .map(drop)
+        .map_err(|error| EngineError(error.to_string()))
+}
+
+/// Tells the usual mistakes apart before wasmtime sees the bytes.
+fn validate(bytes: &[u8]) -> Result<(), LoadError> {
+    const MODULE: &[u8] = b"\0asm\x01\0\0\0";
+    const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+    let wrong = |text: String| Err(LoadError::Invalid(text));
+    if bytes.len() > MAX_FILE_BYTES {
+        return wrong(format!(
+            "the file has {} bytes; at most {MAX_FILE_BYTES} are taken",
+            bytes.len()
+        ));
+    }
+    if bytes.starts_with(COMPONENT) {
+        return Ok(());
+    }
+    if bytes.starts_with(MODULE) {
+        return wrong(
+            "it is a core module, not a component: build it with `--target wasm32-wasip2`, or wrap \
+             it with `wasm-tools component new`"
+                .to_owned(),
+        );
+    }
+    if bytes.len() < COMPONENT.len() {
+        return wrong(format!(
+            "the file has only {} bytes: it is truncated",
+            bytes.len()
+        ));
+    }
+    wrong("it is not WebAssembly: the file does not begin with the magic bytes `\\0asm`".to_owned())
+}
+
+fn exports(component: &Component, engine: &wasmtime::Engine) -> String {
+    let component_type = component.component_type();
+    let names: Vec<String> = component_type
+        .exports(engine)
+        .map(|(name, _)| format!("`{name}`"))
+        .collect();
+    match names.as_slice() {
+        [] => "nothing".to_owned(),
+        names => names.join(", "),
+    }
+}

@@ -1,0 +1,93 @@
+//! Why a run ended without a verdict of its own.
+
+use std::time::Duration;
+
+use wasmtime::{PoolConcurrencyLimitError, Trap};
+
+/// What went wrong in a run. Every one of them is an outcome like any other for the job; the
+/// instance is gone and its neighbours noticed nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// The guest panicked, aborted, or did something that WebAssembly forbids.
+    #[error("the guest trapped: {0}")]
+    Trap(String),
+    /// The guest asked for more memory than the limit and could not go on without.
+    #[error(
+        "the guest needs more than its {limit_bytes} bytes of memory: raise `memory` of the worker if that is right"
+    )]
+    Memory {
+        /// The limit that it hit.
+        limit_bytes: u64,
+    },
+    /// The run took longer than the worker's deadline.
+    #[error("the run took longer than its deadline of {0:?}")]
+    Deadline(Duration),
+    /// The guest called `exit`.
+    #[error("the guest called exit")]
+    Exit,
+    /// What goes in or comes out cannot be used: too large, or not valid in its encoding.
+    #[error("{0}")]
+    Payload(String),
+    /// The host could not start the guest.
+    #[error("the host could not run the guest: {0}")]
+    Host(String),
+    /// The host stopped the run: a shutdown, or the job belongs to somebody else by now. The
+    /// guest is not at fault and no attempt is counted.
+    #[error("interrupted by the host")]
+    Interrupted,
+}
+
+impl Fault {
+    /// The word for metrics and dead letters.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Trap(_) | Self::Exit => "trap",
+            Self::Memory { .. } => "oom",
+            Self::Deadline(_) => "timeout",
+            Self::Payload(_) => "decode",
+            Self::Host(_) => "host",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// How much of a guest's last words an error shows, in bytes.
+const LAST_WORDS_BYTES: usize = 1024;
+
+/// Reads wasmtime's error. `last_words` is the end of what the guest wrote to standard error,
+/// where a panic leaves its message.
+pub(crate) fn read(
+    error: &wasmtime::Error,
+    limits: &crate::Limits,
+    memory_denied: bool,
+    last_words: &str,
+) -> Fault {
+    if error.downcast_ref::<wasmtime_wasi::I32Exit>().is_some() {
+        return Fault::Exit;
+    }
+    if memory_denied {
+        return Fault::Memory {
+            limit_bytes: limits.memory_bytes,
+        };
+    }
+    // Not the guest's fault: its neighbours have taken all there is.
+    if let Some(exhausted) = error.downcast_ref::<PoolConcurrencyLimitError>() {
+        return Fault::Host(format!(
+            "{exhausted}: allow more instances, or less concurrency of workers"
+        ));
+    }
+    let what = match error.downcast_ref::<Trap>() {
+        Some(trap) => trap.to_string(),
+        None => error.root_cause().to_string(),
+    };
+    let last_words = last_words.trim();
+    let mut start = last_words.len().saturating_sub(LAST_WORDS_BYTES);
+    while !last_words.is_char_boundary(start) {
+        start += 1;
+    }
+    match last_words.get(start..).unwrap_or_default() {
+        "" => Fault::Trap(what),
+        words => Fault::Trap(format!("{what}; its last words: {words}")),
+    }
+}

@@ -1,0 +1,120 @@
+//! One HTTP request, answered by a guest that exports `wasi:http/incoming-handler`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use warren_protocol::Slip;
+use wasmtime_wasi_http::{Error, WasiHttpView, p2::bindings::http::types::Scheme};
+
+use crate::{Fault, Occasion, Permit, Plugin, Worker, run, state::Sends};
+
+/// A body on its way; the error is a text for the log.
+pub type HttpBody = UnsyncBoxBody<Bytes, std::io::Error>;
+/// A request as the host's HTTP server has it.
+pub type HttpRequest = http::Request<HttpBody>;
+
+/// A response whose head the host may send once the sends are confirmed.
+#[derive(Debug)]
+pub struct HttpResponse {
+    /// Head and streaming body.
+    pub response: http::Response<HttpBody>,
+    /// What the guest sent before its response: to be published before the head leaves.
+    pub sends: Vec<Slip>,
+    /// Resolves when the guest has finished: what it sent after its response, or why it failed.
+    pub rest: oneshot::Receiver<Result<Vec<Slip>, Fault>>,
+}
+
+/// Why there is no response.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HttpError {
+    /// The guest failed before it responded.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// The guest ended without a response, or answered with an error code.
+    #[error("the guest gave no response: {0}")]
+    NoResponse(String),
+}
+
+pub(crate) async fn serve(
+    plugin: &Plugin,
+    worker: &Arc<Worker>,
+    permit: Permit,
+    request: HttpRequest,
+    occasion: Occasion,
+    stop: CancellationToken,
+) -> Result<HttpResponse, HttpError> {
+    let Some(indices) = plugin.http.clone() else {
+        return Err(HttpError::NoResponse(
+            "this worker does not serve HTTP".to_owned(),
+        ));
+    };
+    let mut store = run::store(
+        &plugin.pre,
+        worker,
+        plugin.description.accepts,
+        occasion,
+        worker.limits.deadline,
+        stop.clone(),
+    );
+    let sends: Arc<Sends> = store.data().sends.clone();
+    let (head_sender, head) = oneshot::channel();
+    let request =
+        request.map(|body| body.map_err(|error| Error::InternalError(Some(error.to_string()))));
+    let host_error = |error: wasmtime::Error| HttpError::Fault(Fault::Host(error.to_string()));
+    let request = store
+        .data_mut()
+        .http()
+        .new_incoming_request(Scheme::Http, request)
+        .map_err(host_error)?;
+    let out = store
+        .data_mut()
+        .http()
+        .new_response_outparam(head_sender)
+        .map_err(host_error)?;
+
+    let pre = plugin.pre.clone();
+    let limits = worker.limits.clone();
+    let (rest_sender, rest) = oneshot::channel();
+    let late_sends = sends.clone();
+    // A task of its own: the guest goes on streaming the body when the head has left.
+    tokio::spawn(async move {
+        let ended = {
+            let run = async {
+                let instance = pre.instantiate_async(&mut store).await?;
+                let guest = indices.load(&mut store, &instance)?;
+                guest
+                    .wasi_http_incoming_handler()
+                    .call_handle(&mut store, request, out)
+                    .await
+            };
+            run::bounded(run, &limits, &stop).await
+        };
+        let result = match ended {
+            Err(fault) => Err(fault),
+            Ok(Err(error)) => Err(run::read_fault(&error, &store)),
+            Ok(Ok(())) => Ok(late_sends.take()),
+        };
+        store.data().log.finish();
+        // The channel to the head is closed with the store: a guest that never answered is known
+        // by that, so the reason must be there first.
+        let _ = rest_sender.send(result);
+        drop(store);
+        drop(permit);
+    });
+
+    match head.await {
+        Ok(Ok(response)) => Ok(HttpResponse {
+            response: response.map(|body| body.map_err(std::io::Error::other).boxed_unsync()),
+            sends: sends.take(),
+            rest,
+        }),
+        Ok(Err(code)) => Err(HttpError::NoResponse(format!("{code:?}"))),
+        Err(_) => match rest.await {
+            Ok(Err(fault)) => Err(fault.into()),
+            _ => Err(HttpError::NoResponse("it ended without one".to_owned())),
+        },
+    }
+}

@@ -1,0 +1,125 @@
+//! A loaded plugin: validated, compiled, linked, and what it says of itself. Immutable.
+
+use std::fmt;
+
+use sha2::{Digest as _, Sha256};
+use warren_protocol::{Encoding, WorkerType};
+use wasmtime::component::InstancePre;
+use wasmtime_wasi_http::p2::bindings::ProxyIndices;
+
+use crate::{bindings::exports::warren::worker::handler, state::State};
+
+/// The SHA-256 of a plugin's file.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Digest([u8; 32]);
+
+/// What a plugin says of itself, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// The type under which it works on the bus.
+    pub worker_type: WorkerType,
+    /// The plugin's own version.
+    pub version: String,
+    /// One line for the operator.
+    pub summary: String,
+    /// The encoding in which it wants its jobs.
+    pub accepts: Encoding,
+    /// The path prefix under which it wishes to serve HTTP; only HTTP workers have one.
+    pub http_path: Option<String>,
+}
+
+/// A component that is ready to run. Cheap to share; bounded by whoever holds it.
+pub struct Plugin {
+    pub(crate) pre: InstancePre<State>,
+    pub(crate) handler: Option<handler::GuestIndices>,
+    pub(crate) http: Option<ProxyIndices>,
+    /// What it says of itself.
+    pub description: Description,
+    /// The SHA-256 of its file.
+    pub digest: Digest,
+    /// The size of its file, in bytes.
+    pub size_bytes: usize,
+    /// How long compiling took.
+    pub compile_time: std::time::Duration,
+}
+
+/// Why bytes did not become a plugin. Each names the step, the culprit and the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// Not a WebAssembly component at all, or damaged.
+    #[error("validate: {0}")]
+    Invalid(String),
+    /// The code could not be compiled.
+    #[error("compile: {0}")]
+    Compile(String),
+    /// It imports what this host does not offer, or lacks an export of the contract.
+    #[error("link: {0}")]
+    Link(String),
+    /// `describe` trapped, took too long, or said something that is not allowed.
+    #[error("probe: {0}")]
+    Probe(String),
+}
+
+impl LoadError {
+    /// The step that failed, for metrics and fields of the log.
+    #[must_use]
+    pub fn step(&self) -> &'static str {
+        match self {
+            Self::Invalid(_) => "validate",
+            Self::Compile(_) => "compile",
+            Self::Link(_) => "link",
+            Self::Probe(_) => "probe",
+        }
+    }
+}
+
+impl Plugin {
+    /// Whether it takes jobs from the bus.
+    #[must_use]
+    pub fn takes_jobs(&self) -> bool {
+        self.handler.is_some()
+    }
+
+    /// Whether it answers HTTP requests.
+    #[must_use]
+    pub fn serves_http(&self) -> bool {
+        self.http.is_some()
+    }
+}
+
+impl Digest {
+    /// The digest of these bytes.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    /// The first twelve hexadecimal digits, which is what a person compares.
+    #[must_use]
+    pub fn short(&self) -> String {
+        let mut text = self.to_string();
+        text.truncate(12);
+        text
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plugin")
+            .field("description", &self.description)
+            .field("digest", &self.digest)
+            .finish_non_exhaustive()
+    }
+}

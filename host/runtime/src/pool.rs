@@ -1,0 +1,115 @@
+//! A plugin at work: bounds its instances, runs jobs and requests under limits, and can be waited
+//! for until it is idle.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use warren_protocol::{Job, WorkerId};
+
+use crate::{
+    CallFn, Databases, GuestMetrics, HttpError, HttpRequest, HttpResponse, JobRun, Limits,
+    Occasion, Plugin, http, run,
+};
+
+/// The worker that a plugin is: its identity and what it may reach. The operator's side of a run.
+pub struct Worker {
+    /// Its id on the bus.
+    pub id: WorkerId,
+    /// What one run may use.
+    pub limits: Limits,
+    /// What the guest reads through `wasi:config/store`.
+    pub config: BTreeMap<String, String>,
+    /// Carries the guest's calls out.
+    pub call: CallFn,
+    /// How long a call waits when the guest does not say.
+    pub call_timeout: Duration,
+    /// Where the guest's figures go.
+    pub metrics: Arc<GuestMetrics>,
+    /// Where its database is.
+    pub databases: Arc<Databases>,
+}
+
+/// One version of one worker's code, and the runs of it. Lives until its last run has ended, held
+/// by the registry while it is current and by the runs themselves afterwards.
+pub struct Pool {
+    plugin: Plugin,
+    worker: Arc<Worker>,
+    permits: Arc<Semaphore>,
+    n_permits: u32,
+}
+
+/// The right to one run. Given back when dropped.
+#[derive(Debug)]
+pub struct Permit(#[expect(dead_code, reason = "held, never read")] OwnedSemaphorePermit);
+
+impl Pool {
+    /// Puts a plugin to work.
+    #[must_use]
+    pub fn new(plugin: Plugin, worker: Worker) -> Self {
+        let n_permits = u32::try_from(worker.limits.concurrency.max(1)).unwrap_or(u32::MAX);
+        Self {
+            plugin,
+            worker: Arc::new(worker),
+            permits: Arc::new(Semaphore::new(n_permits as usize)),
+            n_permits,
+        }
+    }
+
+    /// The code.
+    #[must_use]
+    pub fn plugin(&self) -> &Plugin {
+        &self.plugin
+    }
+
+    /// The worker.
+    #[must_use]
+    pub fn worker(&self) -> &Worker {
+        &self.worker
+    }
+
+    /// How many runs are going on.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        (self.n_permits as usize).saturating_sub(self.permits.available_permits())
+    }
+
+    /// Waits for the right to one run, first come, first served.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives up the place in the line and nothing else.
+    pub async fn permit(&self) -> Option<Permit> {
+        self.permits.clone().acquire_owned().await.ok().map(Permit)
+    }
+
+    /// Waits until nothing runs. Whoever calls this has made sure that nothing new begins.
+    pub async fn idle(&self) {
+        let _all = self.permits.acquire_many(self.n_permits).await;
+    }
+
+    /// Runs one job in a fresh instance. `stop` interrupts it.
+    pub async fn run(
+        &self,
+        _permit: &Permit,
+        job: &Job,
+        occasion: Occasion,
+        stop: CancellationToken,
+    ) -> JobRun {
+        run::job(&self.plugin, &self.worker, job, occasion, stop).await
+    }
+
+    /// Answers one HTTP request in a fresh instance. The response may still be streaming when
+    /// this returns; the permit is held until the guest has finished.
+    ///
+    /// # Errors
+    /// [`HttpError`] when the guest gave no response.
+    pub async fn serve(
+        &self,
+        permit: Permit,
+        request: HttpRequest,
+        occasion: Occasion,
+        stop: CancellationToken,
+    ) -> Result<HttpResponse, HttpError> {
+        http::serve(&self.plugin, &self.worker, permit, request, occasion, stop).await
+    }
+}

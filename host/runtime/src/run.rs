@@ -1,0 +1,228 @@
+//! One run of a guest: a fresh instance under a deadline, from its start to its verdict.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio_util::sync::CancellationToken;
+use warren_protocol::{Encoding, Job, Outcome, Slip};
+use wasmtime::{Store, Trap, UpdateDeadline, component::InstancePre};
+
+use crate::{
+    Fault, Limits, Plugin, Worker,
+    bindings::{exports::warren::worker::handler, warren::worker::types},
+    capability::payload::{self, SlipError},
+    fault,
+    state::State,
+};
+
+/// What the host knows about a run and tells the guest on request.
+#[derive(Clone, Debug)]
+pub struct Occasion {
+    /// For the log.
+    pub job_id: String,
+    /// 1 on the first run of the job.
+    pub attempt: u32,
+    /// The call that the job belongs to.
+    pub correlation_id: Option<String>,
+    /// W3C trace context.
+    pub trace_parent: Option<String>,
+}
+
+/// What came of one run.
+#[derive(Debug)]
+pub struct JobRun {
+    /// The guest's verdict, or why it has none.
+    pub verdict: Result<Outcome, Fault>,
+    /// What the guest sent, to be published if the verdict is a success. Empty otherwise.
+    pub sends: Vec<Slip>,
+    /// How long the run took.
+    pub took: Duration,
+}
+
+/// Runs one job. `stop` interrupts it.
+///
+/// # Cancel safety
+/// Dropping the future stops the guest; its effects outside the bus stay.
+pub(crate) async fn job(
+    plugin: &Plugin,
+    worker: &Arc<Worker>,
+    job: &Job,
+    occasion: Occasion,
+    stop: CancellationToken,
+) -> JobRun {
+    let started = Instant::now();
+    let mut sends = Vec::new();
+    let verdict = run_job(plugin, worker, job, occasion, stop, &mut sends).await;
+    if !matches!(
+        verdict,
+        Ok(Outcome::Done | Outcome::Forward(_) | Outcome::Route(_))
+    ) {
+        sends.clear();
+    }
+    JobRun {
+        verdict,
+        sends,
+        took: started.elapsed(),
+    }
+}
+
+async fn run_job(
+    plugin: &Plugin,
+    worker: &Arc<Worker>,
+    job: &Job,
+    occasion: Occasion,
+    stop: CancellationToken,
+    sends: &mut Vec<Slip>,
+) -> Result<Outcome, Fault> {
+    let Some(indices) = &plugin.handler else {
+        return Err(Fault::Host(
+            "this worker takes no jobs: it exports no handler".to_owned(),
+        ));
+    };
+    let limits = &worker.limits;
+    let accepts = plugin.description.accepts;
+    let data =
+        payload::to_guest(&job.data, accepts, limits.payload_bytes).map_err(Fault::Payload)?;
+    let job = handler::Job {
+        id: job.id.clone(),
+        sender: job.sender.id.clone(),
+        route: job
+            .route
+            .iter()
+            .map(|stop| stop.as_str().to_owned())
+            .collect(),
+        position: u32::try_from(job.position).unwrap_or(u32::MAX),
+        data,
+    };
+    let mut store = store(
+        &plugin.pre,
+        worker,
+        accepts,
+        occasion,
+        limits.deadline,
+        stop.clone(),
+    );
+    let verdict = {
+        let run = async {
+            let instance = plugin.pre.instantiate_async(&mut store).await?;
+            let guest = indices.load(&mut store, &instance)?;
+            guest.call_handle(&mut store, &job).await
+        };
+        bounded(run, limits, &stop).await
+    };
+    match verdict {
+        Err(fault) => {
+            store.data().log.finish();
+            Err(fault)
+        }
+        Ok(Err(error)) => Err(read_fault(&error, &store)),
+        Ok(Ok(verdict)) => {
+            store.data().log.finish();
+            *sends = store.data().sends.take();
+            read_verdict(verdict, limits)
+        }
+    }
+}
+
+/// A Store for one run, with its clock set: running code gives way to others at every tick of the
+/// engine. It also looks at its own deadline then: tokio's timers are late when every thread of
+/// the runtime is busy with guests.
+pub(crate) fn store(
+    pre: &InstancePre<State>,
+    worker: &Arc<Worker>,
+    accepts: Encoding,
+    occasion: Occasion,
+    deadline: Duration,
+    stop: CancellationToken,
+) -> Store<State> {
+    let deadline = Instant::now() + deadline;
+    let state = State::new(worker.clone(), occasion, accepts, deadline, stop);
+    let mut store = Store::new(pre.engine(), state);
+    store.limiter(|state| &mut state.memory);
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(|context| {
+        let state: &State = context.data();
+        Ok(if state.is_over() {
+            UpdateDeadline::Interrupt
+        } else {
+            UpdateDeadline::Yield(1)
+        })
+    });
+    // One call may carry a payload, and one that is too large shall get an error, not a trap. The
+    // same byte of the guest can be named thousands of times in one list, so its memory is no
+    // bound.
+    let most_bytes = worker.limits.payload_bytes;
+    store.set_hostcall_fuel(most_bytes.saturating_mul(2).saturating_add(CALL_BYTES));
+    store
+}
+
+/// What one call of a guest may carry beside payloads, in bytes.
+const CALL_BYTES: usize = 1 << 20;
+
+/// Waits for a run no longer than its deadline and until somebody stops it. Both drop the run,
+/// which unwinds the guest wherever it is.
+pub(crate) async fn bounded<T>(
+    run: impl Future<Output = wasmtime::Result<T>>,
+    limits: &Limits,
+    stop: &CancellationToken,
+) -> Result<wasmtime::Result<T>, Fault> {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Err(Fault::Interrupted),
+        ended = tokio::time::timeout(limits.deadline, run) => {
+            ended.map_err(|_| Fault::Deadline(limits.deadline))
+        }
+    }
+}
+
+pub(crate) fn read_fault(error: &wasmtime::Error, store: &Store<State>) -> Fault {
+    let state = store.data();
+    let last_words = state.log.finish();
+    if error.downcast_ref() == Some(&Trap::Interrupt) {
+        return if state.cancelled.is_cancelled() {
+            Fault::Interrupted
+        } else {
+            Fault::Deadline(state.worker.limits.deadline)
+        };
+    }
+    fault::read(
+        error,
+        &state.worker.limits,
+        state.memory.denied,
+        &last_words,
+    )
+}
+
+fn read_verdict(
+    verdict: Result<types::Outcome, types::Failure>,
+    limits: &Limits,
+) -> Result<Outcome, Fault> {
+    let most_bytes = limits.payload_bytes;
+    Ok(match verdict {
+        Ok(types::Outcome::Done) => Outcome::Done,
+        Ok(types::Outcome::Forward(data)) => {
+            Outcome::Forward(payload::from_guest(data, most_bytes).map_err(Fault::Payload)?)
+        }
+        Ok(types::Outcome::Route(slip)) => Outcome::Route(
+            payload::slip(slip, most_bytes).map_err(|error| match error {
+                SlipError::Stops(reason) | SlipError::Data(reason) => Fault::Payload(reason),
+            })?,
+        ),
+        Err(types::Failure::Retry(retry)) => Outcome::Retry {
+            after: retry.after_ms.map(Duration::from_millis),
+            reason: bounded_reason(retry.reason),
+        },
+        Err(types::Failure::Reject(reason)) => Outcome::Reject {
+            reason: bounded_reason(reason),
+        },
+    })
+}
+
+/// The contract keeps 4 KiB of a reason.
+fn bounded_reason(mut reason: String) -> String {
+    const MOST_BYTES: usize = 4 << 10;
+    reason.truncate(reason.floor_char_boundary(MOST_BYTES));
+    reason
+}
