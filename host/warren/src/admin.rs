@@ -1,0 +1,183 @@
+//! The operator's port: metrics, health, and what this host has, as JSON.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use axum::{
+    Json, Router,
+    extract::State,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use http::{StatusCode, header};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    host::Host,
+    registry::file_name,
+    reload::{FileState, Shelf},
+};
+
+/// What the handlers look at.
+#[derive(Clone)]
+struct Admin {
+    host: Arc<Host>,
+    shelf: Shelf,
+}
+
+/// Answers until `stop`.
+///
+/// # Errors
+/// When the listener fails.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    host: Arc<Host>,
+    shelf: Shelf,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let router = Router::new()
+        .route("/", get(index))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/workers", get(workers))
+        .route("/plugins", get(plugins))
+        .with_state(Admin { host, shelf });
+    axum::serve(listener, router)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await
+        .context("the admin HTTP server failed")
+}
+
+async fn index() -> &'static str {
+    "warren\n\n\
+     /metrics  Prometheus\n\
+     /healthz  200 while the process works\n\
+     /readyz   200 while every worker consumes; otherwise 503 and each reason\n\
+     /workers  the workers of this host\n\
+     /plugins  the plugin files and what became of each\n"
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    match admin.host.metrics.encode() {
+        Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+async fn healthz() -> Json<Value> {
+    Json(json!({ "healthy": true }))
+}
+
+async fn readyz(State(admin): State<Admin>) -> Response {
+    let reasons = reasons_not_ready(&admin);
+    let status = if reasons.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (
+        status,
+        Json(json!({ "ready": reasons.is_empty(), "reasons": reasons })),
+    )
+        .into_response()
+}
+
+/// Ready means consuming: each worker of this host, now.
+fn reasons_not_ready(admin: &Admin) -> Vec<String> {
+    let Admin { host, shelf } = admin;
+    let mut reasons = Vec::new();
+    if host.stopping.is_cancelled() {
+        reasons.push("the host is shutting down".to_owned());
+    }
+    if !shelf.is_started() {
+        reasons.push("plugins are still being loaded".to_owned());
+    }
+    let health = host.bus.health().borrow().clone();
+    if !health.connected {
+        reasons.push("the bus is out of reach".to_owned());
+    }
+    if let Some(problem) = &health.problem {
+        reasons.push(format!("bus: {problem}"));
+    }
+    for seat in host.registry.all() {
+        let worker_type = seat.id.worker_type();
+        if !health.consuming.contains(worker_type) {
+            reasons.push(format!("worker {worker_type} is not consuming"));
+        }
+    }
+    for (file, state) in shelf.files() {
+        if let FileState::Rejected {
+            at_start: true,
+            old_version_serves: false,
+            error,
+            ..
+        } = state
+        {
+            reasons.push(format!("plugin {} was rejected: {error}", file_name(&file)));
+        }
+    }
+    reasons
+}
+
+async fn workers(State(admin): State<Admin>) -> Json<Value> {
+    let seats = admin.host.registry.all();
+    let workers: Vec<Value> = seats
+        .iter()
+        .map(|seat| {
+            let version = seat.current();
+            let plugin = version.pool.plugin();
+            json!({
+                "type": seat.id.worker_type().as_str(),
+                "id": seat.id.as_str(),
+                "plugin": version.file_name(),
+                "version": plugin.description.version,
+                "digest": plugin.digest.to_string(),
+                "summary": plugin.description.summary,
+                "takes_jobs": plugin.takes_jobs(),
+                "http_path": version.http_path,
+                "in_flight": version.pool.in_flight(),
+                "concurrency": version.pool.worker().limits.concurrency,
+            })
+        })
+        .collect();
+    Json(Value::Array(workers))
+}
+
+async fn plugins(State(admin): State<Admin>) -> Json<Value> {
+    let files = admin.shelf.files();
+    let plugins: Vec<Value> = files
+        .iter()
+        .map(|(file, state)| match state {
+            FileState::Serving(version) => {
+                let plugin = version.pool.plugin();
+                json!({
+                    "file": file_name(file),
+                    "state": "serving",
+                    "type": plugin.description.worker_type.as_str(),
+                    "version": plugin.description.version,
+                    "digest": plugin.digest.to_string(),
+                    "size_bytes": plugin.size_bytes,
+                    "compile_ms": plugin.compile_time.as_millis(),
+                })
+            }
+            FileState::Rejected {
+                digest,
+                step,
+                error,
+                old_version_serves,
+                ..
+            } => json!({
+                "file": file_name(file),
+                "state": "rejected",
+                "digest": digest.to_string(),
+                "step": step,
+                "error": error,
+                "old_version_serves": old_version_serves,
+            }),
+        })
+        .collect();
+    Json(Value::Array(plugins))
+}

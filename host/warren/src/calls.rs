@@ -1,0 +1,181 @@
+//! Requests that wait for their reply: sends them out, and matches what comes back by the
+//! correlation id.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::oneshot;
+use uuid::Uuid;
+use warren_bus::{Bus, Kind, Message, PublishError};
+use warren_protocol::{Address, CallError, Encoding, Identity, Job, Payload, WorkerId, job_id};
+use warren_runtime::Call;
+
+use crate::{host::now_ms, telemetry::metrics::Metrics};
+
+/// The open calls of one host.
+pub(crate) struct Calls {
+    bus: Arc<dyn Bus>,
+    encoding: Encoding,
+    metrics: Arc<Metrics>,
+    waiting: Mutex<HashMap<String, oneshot::Sender<Reply>>>,
+}
+
+/// What a call ends with.
+pub(crate) type Reply = Result<Payload, CallError>;
+
+impl Calls {
+    /// No call is open.
+    #[must_use]
+    pub(crate) fn new(bus: Arc<dyn Bus>, encoding: Encoding, metrics: Arc<Metrics>) -> Self {
+        Self {
+            bus,
+            encoding,
+            metrics,
+            waiting: Mutex::default(),
+        }
+    }
+
+    /// Sends a call out and waits for its reply, no longer than its timeout.
+    ///
+    /// # Errors
+    /// [`CallError`] says why there is none.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the call up; the job may still run.
+    pub(crate) async fn call(&self, caller: &WorkerId, call: Call) -> Reply {
+        let Call {
+            slip,
+            timeout,
+            trace_parent,
+        } = call;
+        let invalid = |reason: String| CallError::Invalid { reason };
+        let to = match slip.stops.first().map(warren_protocol::Stop::address) {
+            Some(Ok(address)) => address,
+            Some(Err(error)) => return Err(invalid(error.to_string())),
+            None => return Err(invalid("there is no stop: name at least one".to_owned())),
+        };
+        let now = now_ms();
+        let job = Job {
+            route: slip.stops,
+            position: 0,
+            data: slip.data,
+            sender: Identity::from(caller),
+            id: job_id(now),
+        };
+        let body = self
+            .encoding
+            .encode_job(&job)
+            .map_err(|error| invalid(error.to_string()))?;
+        let correlation_id = Uuid::new_v4().to_string();
+        let message = Message {
+            id: job.id,
+            to: to.clone(),
+            kind: Kind::Job,
+            encoding: self.encoding,
+            body,
+            correlation_id: Some(correlation_id.clone()),
+            reply_to: Some(caller.clone()),
+            attempt: 1,
+            deadline_ms: Some(now.saturating_add(millis(timeout))),
+            trace_parent,
+        };
+        self.metrics.sent(caller.worker_type(), "job_request");
+
+        let (waiter, reply) = oneshot::channel();
+        let _open = Open::new(self, correlation_id, waiter);
+        let exchange = async {
+            // The reply may come before the confirm does, and it is worth more.
+            tokio::pin!(reply);
+            tokio::select! {
+                biased;
+                reply = &mut reply => return unwrap_reply(reply),
+                published = self.bus.publish(message) => {
+                    published.map_err(|error| call_error(error, &to))?;
+                }
+            }
+            unwrap_reply(reply.await)
+        };
+        tokio::time::timeout(timeout, exchange)
+            .await
+            .unwrap_or_else(|_| {
+                Err(CallError::Timeout {
+                    address: to.to_string(),
+                    after_ms: millis(timeout),
+                })
+            })
+    }
+
+    /// Whether a call with this correlation id waits.
+    #[must_use]
+    pub(crate) fn is_waiting(&self, correlation_id: &str) -> bool {
+        self.lock().contains_key(correlation_id)
+    }
+
+    /// Hands a reply to the call that waits for it; `false` when none does any more.
+    pub(crate) fn resolve(&self, correlation_id: &str, reply: Reply) -> bool {
+        let waiter = self.lock().remove(correlation_id);
+        waiter.is_some_and(|waiter| waiter.send(reply).is_ok())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, oneshot::Sender<Reply>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An entry in the table of open calls, for as long as somebody waits.
+struct Open<'a> {
+    calls: &'a Calls,
+    correlation_id: String,
+}
+
+impl<'a> Open<'a> {
+    fn new(calls: &'a Calls, correlation_id: String, waiter: oneshot::Sender<Reply>) -> Self {
+        calls.lock().insert(correlation_id.clone(), waiter);
+        Self {
+            calls,
+            correlation_id,
+        }
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.calls.lock().remove(&self.correlation_id);
+    }
+}
+
+fn unwrap_reply(reply: Result<Reply, oneshot::error::RecvError>) -> Reply {
+    reply.unwrap_or_else(|_| {
+        Err(CallError::Unavailable {
+            reason: "the call was given up".to_owned(),
+        })
+    })
+}
+
+/// What a message that could not be handed over means to the one who waits for the answer.
+pub(crate) fn call_error(error: PublishError, to: &Address) -> CallError {
+    match error {
+        PublishError::Unroutable(_) => match to {
+            Address::Any(worker_type) => CallError::UnknownType {
+                worker_type: worker_type.to_string(),
+            },
+            Address::One(id) => CallError::NoLiveWorker {
+                address: id.to_string(),
+            },
+        },
+        PublishError::QueueFull(_) => CallError::QueueFull {
+            worker_type: to.worker_type().to_string(),
+        },
+        PublishError::TooLarge { .. } => CallError::Invalid {
+            reason: error.to_string(),
+        },
+        PublishError::Unavailable(reason) => CallError::Unavailable { reason },
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

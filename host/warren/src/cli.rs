@@ -1,0 +1,270 @@
+//! The command line. It is only taken apart here; what it means, and what is wrong with it, is
+//! decided in [`crate::config`], together with the file and the environment.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Given, Sources};
+
+/// What was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Parser)]
+#[command(
+    name = "warren",
+    version,
+    about = "Runs WebAssembly components as workers on RabbitMQ, or on a bus in this process.",
+    long_about = "\
+Runs WebAssembly components as workers on RabbitMQ, or on a bus in this process.
+
+A plugin is a file: copy it into the plugin folder and it serves within a second; copy a new build \
+over it and the next job runs the new one; delete it and the worker leaves.",
+    after_long_help = "\
+Examples:
+  warren dev guests                 build the guests, run them, reload them on every change
+  warren run                        run what is in plugins/, by config/warren.toml if it exists
+  warren run --broker amqp://guest:guest@127.0.0.1:5672
+  warren run --check                say what the configuration means, and whether it is right"
+)]
+pub struct Cli {
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Run the plugins of a folder
+    #[command(long_about = "\
+Runs the plugins of a folder, until SIGINT or SIGTERM.
+
+Each setting is looked for in four places, the last one counts: the built-in default, the \
+configuration file, the environment, the command line. All mistakes of all places are reported \
+together, before anything starts, with exit code 64. config/warren.toml shows every setting; most \
+have no option here.")]
+    Run {
+        /// What to run, and where.
+        #[command(flatten)]
+        options: Options,
+        /// Read the configuration, say what it means, and exit: 0, or 64 if it has mistakes
+        #[arg(long)]
+        check: bool,
+    },
+    /// Build guests, run them, rebuild and reload on every change
+    #[command(long_about = "\
+Builds the guests of a Cargo workspace for wasm32-wasip2, runs them, and rebuilds and reloads them \
+when a source changes. The target is added with rustup where it is missing. Nothing else has to be \
+installed: without a broker, the bus is in this process.")]
+    Dev {
+        /// The Cargo workspace of the guests
+        #[arg(default_value = "guests")]
+        folder: PathBuf,
+        /// What to run, and where.
+        #[command(flatten)]
+        options: Options,
+    },
+}
+
+/// What every command takes. Values stay texts here: a bad one is reported with all others.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub struct Options {
+    /// The configuration, in TOML or in the JSON of MicroServices.js
+    /// [default: config/warren.toml if it exists] [env: WARREN_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The folder that is watched for plugins [default: plugins] [env: WARREN_PLUGINS]
+    #[arg(long, value_name = "FOLDER")]
+    pub plugins: Option<String>,
+    /// A RabbitMQ node, amqp://user:password@host:port/vhost, or `embedded` for the bus in this
+    /// process; once for each node of a cluster. A password is better kept in the environment: the
+    /// list of processes shows a command line to everybody
+    /// [default: embedded] [env: WARREN_BROKER, else BROKER_URL]
+    #[arg(long, value_name = "URL")]
+    pub broker: Vec<String>,
+    /// Where HTTP workers are reached [default: 127.0.0.1:8080] [env: WARREN_HTTP]
+    #[arg(long, value_name = "ADDRESS")]
+    pub http: Option<String>,
+    /// Where metrics and health are served [default: 127.0.0.1:9091] [env: WARREN_ADMIN]
+    #[arg(long, value_name = "ADDRESS")]
+    pub admin: Option<String>,
+    /// Where databases and compiled plugins are kept [default: data] [env: WARREN_DATA_DIR]
+    #[arg(long, value_name = "FOLDER")]
+    pub data_dir: Option<String>,
+    /// What is logged: error, warn, info, debug, trace or off, or a filter such as
+    /// info,warren_bus=debug [default: info] [env: WARREN_LOG]
+    #[arg(long, value_name = "LEVEL")]
+    pub log: Option<String>,
+    /// The form of log lines: text, json, or auto (coloured text on a terminal)
+    /// [default: auto] [env: WARREN_LOG_FORMAT]
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+}
+
+impl Options {
+    /// The sources of the configuration, for [`crate::config::load`].
+    #[must_use]
+    pub fn sources(&self, environment: BTreeMap<String, String>) -> Sources {
+        // Taken apart so that a new option cannot be forgotten.
+        let Self {
+            config,
+            plugins,
+            broker,
+            http,
+            admin,
+            data_dir,
+            log,
+            log_format,
+        } = self;
+        // The form in which a text names several brokers.
+        let broker = (!broker.is_empty()).then(|| broker.join(","));
+        let options = [
+            ("--broker", "broker", &broker),
+            ("--plugins", "plugins", plugins),
+            ("--data-dir", "data_dir", data_dir),
+            ("--http", "http", http),
+            ("--admin", "admin", admin),
+            ("--log", "log.level", log),
+            ("--log-format", "log.format", log_format),
+        ];
+        let given = |(option, key, text): (&'static str, &'static str, &Option<String>)| {
+            text.clone().map(|text| Given { option, key, text })
+        };
+        Sources {
+            file: config.clone(),
+            environment,
+            options: options.into_iter().filter_map(given).collect(),
+        }
+    }
+}
+
+/// The variables of this process that [`crate::config::load`] looks at. What is not Unicode in
+/// them becomes `U+FFFD`, and then a mistake with a place instead of a panic.
+#[must_use]
+pub fn environment() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .map(|(name, value)| {
+            (
+                name.to_string_lossy().into_owned(),
+                value.to_string_lossy().into_owned(),
+            )
+        })
+        .filter(|(name, _)| name == "BROKER_URL" || name.starts_with("WARREN_"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Command, clap::Error> {
+        Cli::try_parse_from(line.split(' ')).map(|cli| cli.command)
+    }
+
+    #[track_caller]
+    fn check(line: &str, expected: &[(&str, &str, &str)]) {
+        let (Command::Run { options, .. } | Command::Dev { options, .. }) = parse(line).unwrap();
+        let given = options.sources(BTreeMap::new()).options;
+        let given: Vec<_> = given
+            .iter()
+            .map(|g| (g.option, g.key, g.text.as_str()))
+            .collect();
+        assert_eq!(given, expected);
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn dev_takes_the_folder_guests_unless_told_otherwise() {
+        for (line, expected) in [("warren dev", "guests"), ("warren dev mine", "mine")] {
+            let Command::Dev { folder, .. } = parse(line).unwrap() else {
+                panic!("not dev")
+            };
+            assert_eq!(folder, PathBuf::from(expected));
+        }
+    }
+
+    #[test]
+    fn only_run_can_check() {
+        assert!(matches!(
+            parse("warren run --check").unwrap(),
+            Command::Run { check: true, .. }
+        ));
+        assert!(matches!(
+            parse("warren run").unwrap(),
+            Command::Run { check: false, .. }
+        ));
+        assert!(parse("warren dev --check").is_err());
+    }
+
+    #[test]
+    fn each_option_sets_its_key() {
+        check("warren run", &[]);
+        check(
+            "warren run --broker amqp://a --plugins p --data-dir d --http h --admin a --log l --log-format f",
+            &[
+                ("--broker", "broker", "amqp://a"),
+                ("--plugins", "plugins", "p"),
+                ("--data-dir", "data_dir", "d"),
+                ("--http", "http", "h"),
+                ("--admin", "admin", "a"),
+                ("--log", "log.level", "l"),
+                ("--log-format", "log.format", "f"),
+            ],
+        );
+        check("warren dev x --http=:0", &[("--http", "http", ":0")]);
+    }
+
+    #[test]
+    fn several_brokers_are_one_list() {
+        check(
+            "warren run --broker amqp://a --broker amqp://b",
+            &[("--broker", "broker", "amqp://a,amqp://b")],
+        );
+    }
+
+    #[test]
+    fn the_file_is_named_by_config() {
+        let Command::Run { options, .. } = parse("warren run --config x.toml").unwrap() else {
+            panic!("not run")
+        };
+        assert_eq!(
+            options.sources(BTreeMap::new()).file,
+            Some(PathBuf::from("x.toml"))
+        );
+    }
+
+    #[test]
+    fn the_help_names_the_variable_of_every_option() {
+        let mut run = Cli::command();
+        let help = run
+            .find_subcommand_mut("run")
+            .unwrap()
+            .render_long_help()
+            .to_string();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        for variable in [
+            "CONFIG",
+            "PLUGINS",
+            "BROKER",
+            "HTTP",
+            "ADMIN",
+            "DATA_DIR",
+            "LOG",
+            "LOG_FORMAT",
+        ] {
+            let named = [
+                format!("[env: WARREN_{variable}]"),
+                format!("[env: WARREN_{variable},"),
+            ];
+            assert!(
+                named.iter().any(|text| help.contains(text)),
+                "{variable} in {help}"
+            );
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! What a configuration means, written as a configuration: for `warren run --check`.
+
+use std::fmt;
+
+use super::{
+    Broker, Config, Limits, Log, LogFormat, Source,
+    values::{shown_duration, shown_size},
+};
+
+impl fmt::Display for Config {
+    /// TOML with every key, and no secrets: the password of a broker and what workers find in their
+    /// `config` are `***`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Taken apart so that a new field cannot be forgotten.
+        let Self {
+            broker,
+            plugins,
+            data_dir,
+            http,
+            admin,
+            encoding,
+            call_timeout,
+            shutdown_grace,
+            drain_timeout,
+            keepalive,
+            log:
+                Log {
+                    level,
+                    format,
+                    system_manager,
+                    worker,
+                },
+            limits,
+            workers,
+            source,
+            warnings,
+        } = self;
+        match source {
+            Source::Defaults => writeln!(f, "# no configuration file")?,
+            Source::File(path) => writeln!(f, "# from {}", path.display())?,
+        }
+        for warning in warnings {
+            writeln!(f, "# warning: {warning}")?;
+        }
+        match broker {
+            Broker::Embedded => writeln!(f, "broker = \"embedded\"")?,
+            Broker::RabbitMq(urls) => {
+                let urls: Vec<_> = urls.iter().map(|url| quoted(&url.to_string())).collect();
+                writeln!(f, "broker = [{}]", urls.join(", "))?;
+            }
+        }
+        writeln!(f, "plugins = {}", quoted(&plugins.to_string_lossy()))?;
+        writeln!(f, "data_dir = {}", quoted(&data_dir.to_string_lossy()))?;
+        writeln!(f, "http = \"{http}\"")?;
+        writeln!(f, "admin = \"{admin}\"")?;
+        writeln!(
+            f,
+            "encoding = \"{}\"",
+            encoding.to_string().to_ascii_lowercase()
+        )?;
+        writeln!(f, "call_timeout = \"{}\"", shown_duration(call_timeout))?;
+        writeln!(f, "shutdown_grace = \"{}\"", shown_duration(shutdown_grace))?;
+        writeln!(f, "drain_timeout = \"{}\"", shown_duration(drain_timeout))?;
+        writeln!(f, "keepalive = \"{}\"", shown_duration(keepalive))?;
+        writeln!(
+            f,
+            "\n[log]\nlevel = {}\nformat = \"{format}\"",
+            quoted(level)
+        )?;
+        writeln!(f, "system_manager = {system_manager}\nworker = {worker}")?;
+        write!(f, "\n[limits]\n{limits}")?;
+        for (worker_type, worker) in workers {
+            write!(
+                f,
+                "\n[workers.{}]\n{}",
+                quoted(worker_type.as_str()),
+                worker.limits
+            )?;
+            if let Some(path) = &worker.http_path {
+                writeln!(f, "http_path = {}", quoted(path))?;
+            }
+            for key in worker.config.keys() {
+                writeln!(f, "config.{} = \"***\"", quoted(key))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            memory_bytes,
+            deadline,
+            concurrency,
+            attempts,
+            retry_base,
+            payload_bytes,
+        } = self;
+        writeln!(f, "memory = \"{}\"", shown_size(memory_bytes))?;
+        writeln!(f, "deadline = \"{}\"", shown_duration(deadline))?;
+        writeln!(f, "concurrency = {concurrency}")?;
+        writeln!(f, "attempts = {attempts}")?;
+        writeln!(f, "retry_base = \"{}\"", shown_duration(retry_base))?;
+        writeln!(f, "payload = \"{}\"", shown_size(payload_bytes))
+    }
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Text => "text",
+            Self::Json => "json",
+        })
+    }
+}
+
+/// A text of TOML.
+fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}

@@ -1,0 +1,336 @@
+//! Every key there is, with what sets it and what it allows. A new key is one entry here, one field
+//! in its struct and one paragraph in `config/warren.toml`.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use warren_protocol::WorkerType;
+
+use super::{
+    Config, Limits, Log, Mistake, WorkerConfig,
+    read::{Key, Report, names, set},
+    tree::Node,
+    values::{self, text},
+};
+
+/// The configuration while it is read: what `[workers]` says can only be read when the limits
+/// under it have been read from all sources.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    pub(super) config: Config,
+    pub(super) workers: Option<Node>,
+}
+
+/// Five minutes less than the broker's consumer timeout (30 minutes from the delivery,
+/// RELIABILITY.md §2), at which it takes all unsettled jobs of the channel back.
+const LONGEST_DEADLINE: Duration = Duration::from_secs(25 * 60);
+/// No wait in this program is meant to be longer; sums of two stay far from overflowing.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+const SHORTEST: Duration = Duration::from_millis(1);
+/// One page of WebAssembly, and all that 32 bits can address.
+const MEMORY: RangeInclusive<u64> = 64 << 10..=4 << 30;
+/// RabbitMQ takes no message beyond 512 MiB, however it is configured.
+const PAYLOAD: RangeInclusive<u64> = 1 << 10..=512 << 20;
+/// Each running instance keeps its stack and memory; thousands are a slip of the keyboard.
+const CONCURRENCY: RangeInclusive<u32> = 1..=10_000;
+const ATTEMPTS: RangeInclusive<u32> = 1..=1000;
+
+/// The keys outside tables, and the tables.
+pub(super) const HOST: &[Key<Draft>] = &[
+    Key {
+        name: "broker",
+        set: read_broker,
+    },
+    Key {
+        name: "plugins",
+        set: |draft, node, report| report.put(&mut draft.config.plugins, values::folder(node)),
+    },
+    Key {
+        name: "data_dir",
+        set: |draft, node, report| report.put(&mut draft.config.data_dir, values::folder(node)),
+    },
+    Key {
+        name: "http",
+        set: |draft, node, report| {
+            report.places.insert("http", node.place.clone());
+            report.put(&mut draft.config.http, values::address(node));
+        },
+    },
+    Key {
+        name: "admin",
+        set: |draft, node, report| {
+            report.places.insert("admin", node.place.clone());
+            report.put(&mut draft.config.admin, values::address(node));
+        },
+    },
+    Key {
+        name: "encoding",
+        set: read_encoding,
+    },
+    Key {
+        name: "call_timeout",
+        set: |draft, node, report| {
+            let value = values::duration(node, SHORTEST..=LONGEST_DEADLINE);
+            report.put(&mut draft.config.call_timeout, value);
+        },
+    },
+    Key {
+        name: "shutdown_grace",
+        set: |draft, node, report| {
+            let value = values::duration(node, Duration::ZERO..=LONGEST_WAIT);
+            report.put(&mut draft.config.shutdown_grace, value);
+        },
+    },
+    Key {
+        name: "drain_timeout",
+        set: |draft, node, report| {
+            let value = values::duration(node, Duration::ZERO..=LONGEST_WAIT);
+            report.put(&mut draft.config.drain_timeout, value);
+        },
+    },
+    Key {
+        name: "keepalive",
+        set: |draft, node, report| {
+            let value = values::duration(node, SHORTEST..=LONGEST_WAIT);
+            report.put(&mut draft.config.keepalive, value);
+        },
+    },
+    Key {
+        name: "log",
+        set: |draft, node, report| read_log(&mut draft.config.log, node, report),
+    },
+    Key {
+        name: "limits",
+        set: |draft, node, report| read_limits(&mut draft.config.limits, node, report),
+    },
+    Key {
+        name: "workers",
+        set: |draft, node, _| draft.workers = Some(node.clone()),
+    },
+];
+
+/// The keys of a file of MicroServices.js (its `config.json`), beside which ours may stand.
+pub(super) const MICROSERVICES_JS: &[Key<Draft>] = &[
+    Key {
+        name: "broker_url",
+        set: read_broker,
+    },
+    Key {
+        name: "keepalive",
+        set: |draft, node, report| {
+            let value = values::milliseconds(node, SHORTEST..=LONGEST_WAIT);
+            report.put(&mut draft.config.keepalive, value);
+        },
+    },
+    Key {
+        name: "SystemManager_log",
+        set: |draft, node, report| {
+            report.put(&mut draft.config.log.system_manager, values::truth(node));
+        },
+    },
+    Key {
+        name: "Worker_log",
+        set: |draft, node, report| report.put(&mut draft.config.log.worker, values::truth(node)),
+    },
+    Key {
+        name: "data_transfer_protocol",
+        set: read_encoding,
+    },
+];
+
+pub(super) const LOG: &[Key<Log>] = &[
+    Key {
+        name: "level",
+        set: |log, node, report| report.put(&mut log.level, values::log_level(node)),
+    },
+    Key {
+        name: "format",
+        set: |log, node, report| report.put(&mut log.format, values::log_format(node)),
+    },
+    Key {
+        name: "system_manager",
+        set: |log, node, report| report.put(&mut log.system_manager, values::truth(node)),
+    },
+    Key {
+        name: "worker",
+        set: |log, node, report| report.put(&mut log.worker, values::truth(node)),
+    },
+];
+
+/// Under `[limits]`, and under `[workers.TYPE]` for one type.
+pub(super) const LIMITS: &[Key<Limits>] = &[
+    Key {
+        name: "memory",
+        set: |limits, node, report| {
+            report.put(&mut limits.memory_bytes, values::size(node, MEMORY));
+        },
+    },
+    Key {
+        name: "deadline",
+        set: |limits, node, report| {
+            let value = values::duration(node, SHORTEST..=LONGEST_DEADLINE);
+            report.put(&mut limits.deadline, value);
+        },
+    },
+    Key {
+        name: "concurrency",
+        set: |limits, node, report| {
+            let value = values::number(node, CONCURRENCY).map(|number| number as usize);
+            report.put(&mut limits.concurrency, value);
+        },
+    },
+    Key {
+        name: "attempts",
+        set: |limits, node, report| {
+            report.put(&mut limits.attempts, values::number(node, ATTEMPTS));
+        },
+    },
+    Key {
+        name: "retry_base",
+        set: |limits, node, report| {
+            let value = values::duration(node, SHORTEST..=LONGEST_WAIT);
+            report.put(&mut limits.retry_base, value);
+        },
+    },
+    Key {
+        name: "payload",
+        set: |limits, node, report| {
+            report.put(&mut limits.payload_bytes, values::size(node, PAYLOAD));
+        },
+    },
+];
+
+/// Under `[workers.TYPE]`, beside the limits.
+pub(super) const WORKER: &[Key<WorkerConfig>] = &[
+    Key {
+        name: "http_path",
+        set: |worker, node, report| match values::http_path(node) {
+            Ok(path) => worker.http_path = Some(path),
+            Err(mistake) => report.mistakes.push(mistake),
+        },
+    },
+    Key {
+        name: "config",
+        set: read_worker_config,
+    },
+];
+
+/// Reads a whole file, or one setting of another source. `theirs` are keys that count beside ours.
+pub(super) fn read(draft: &mut Draft, root: &Node, theirs: &[Key<Draft>], report: &mut Report) {
+    for entry in report.entries(root) {
+        if !set(theirs, draft, entry, report) && !set(HOST, draft, entry, report) {
+            let known: Vec<_> = names(theirs).chain(names(HOST)).collect();
+            report.unknown(entry, &known, &paths());
+        }
+    }
+}
+
+/// Reads `[workers]`, when all that its entries inherit is known.
+pub(super) fn read_workers(config: &mut Config, node: &Node, report: &mut Report) {
+    for entry in report.entries(node) {
+        let worker_type = match WorkerType::new(&entry.key) {
+            Ok(worker_type) => worker_type,
+            Err(error) => {
+                report.mistakes.push(Mistake {
+                    place: entry.place.clone(),
+                    message: error.to_string(),
+                    remedy: "write the type that the plugin says of itself: [workers.WB]"
+                        .to_owned(),
+                });
+                continue;
+            }
+        };
+        let mut worker = WorkerConfig {
+            limits: config.limits.clone(),
+            ..Default::default()
+        };
+        read_worker(&mut worker, &entry.node, report);
+        if let Some((other, path)) = same_path(config, &worker) {
+            report.mistakes.push(Mistake {
+                place: entry.place.clone(),
+                message: format!("the http_path {path} is that of {other} already"),
+                remedy: "give each worker a path of its own".to_owned(),
+            });
+        }
+        config.workers.insert(worker_type, worker);
+    }
+}
+
+/// Every key with its table: `log.level`. Those of a worker are not among them.
+pub(super) fn paths() -> Vec<String> {
+    let tables = ["log", "limits", "workers"];
+    names(HOST)
+        .filter(|name| !tables.contains(name))
+        .map(str::to_owned)
+        .chain(names(LOG).map(|name| format!("log.{name}")))
+        .chain(names(LIMITS).map(|name| format!("limits.{name}")))
+        .collect()
+}
+
+fn read_broker(draft: &mut Draft, node: &Node, report: &mut Report) {
+    match values::broker(node) {
+        Ok(broker) => draft.config.broker = broker,
+        Err(mistakes) => report.mistakes.extend(mistakes),
+    }
+}
+
+fn read_encoding(draft: &mut Draft, node: &Node, report: &mut Report) {
+    match values::encoding(node) {
+        Ok((encoding, warning)) => {
+            draft.config.encoding = encoding;
+            report
+                .warnings
+                .extend(warning.map(|text| format!("{}: {text}", node.place)));
+        }
+        Err(mistake) => report.mistakes.push(mistake),
+    }
+}
+
+fn read_log(log: &mut Log, node: &Node, report: &mut Report) {
+    for entry in report.entries(node) {
+        if !set(LOG, log, entry, report) {
+            report.unknown(entry, &names(LOG).collect::<Vec<_>>(), &paths());
+        }
+    }
+}
+
+fn read_limits(limits: &mut Limits, node: &Node, report: &mut Report) {
+    for entry in report.entries(node) {
+        if !set(LIMITS, limits, entry, report) {
+            report.unknown(entry, &names(LIMITS).collect::<Vec<_>>(), &paths());
+        }
+    }
+}
+
+fn read_worker(worker: &mut WorkerConfig, node: &Node, report: &mut Report) {
+    for entry in report.entries(node) {
+        if !set(LIMITS, &mut worker.limits, entry, report) && !set(WORKER, worker, entry, report) {
+            let known: Vec<_> = names(LIMITS).chain(names(WORKER)).collect();
+            report.unknown(entry, &known, &paths());
+        }
+    }
+}
+
+/// A table of any keys. Its values are not shown in messages: they may be secrets.
+fn read_worker_config(worker: &mut WorkerConfig, node: &Node, report: &mut Report) {
+    for entry in report.entries(node) {
+        match text(&entry.node) {
+            Ok(value) => {
+                worker.config.insert(entry.key.clone(), value.to_owned());
+            }
+            Err(mistake) => report.mistakes.push(mistake),
+        }
+    }
+}
+
+fn same_path<'a>(config: &'a Config, worker: &WorkerConfig) -> Option<(&'a WorkerType, String)> {
+    let path = worker.http_path.as_deref()?;
+    let is_same = |other: &WorkerConfig| {
+        other
+            .http_path
+            .as_deref()
+            .map(|other| other.trim_end_matches('/'))
+            == Some(path.trim_end_matches('/'))
+    };
+    let (other, _) = config.workers.iter().find(|(_, other)| is_same(other))?;
+    Some((other, path.to_owned()))
+}

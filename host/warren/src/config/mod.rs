@@ -1,0 +1,230 @@
+//! What the operator wants: one plain value, read from a file, the environment and the command
+//! line.
+//!
+//! [`load`] merges the sources (defaults < file < environment < command line) and reports every
+//! mistake of all of them together, each with its place and remedy. Nothing below this module ever
+//! sees a text of a duration, a size or an address: they are parsed here, once.
+//!
+//! Invariant: the environment and the command line are handed in ([`Sources`]); nothing in here
+//! reads the process. A secret (the password of a broker, what a worker finds in its `config`)
+//! never shows in a message or a debug print.
+
+mod broker_url;
+mod describe;
+mod from_json;
+mod from_toml;
+mod keys;
+mod load;
+mod mistakes;
+mod read;
+#[cfg(test)]
+mod tests;
+mod text;
+mod tree;
+mod values;
+
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
+
+use warren_protocol::{Encoding, WorkerType};
+
+pub use self::{
+    broker_url::{BrokerUrl, BrokerUrlError},
+    load::load,
+    mistakes::{Mistake, Mistakes, Place},
+};
+
+/// Read when no file is named, if it exists.
+pub const DEFAULT_FILE: &str = "config/warren.toml";
+
+/// Everything the host is told from outside.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Where jobs travel.
+    pub broker: Broker,
+    /// The folder that is watched for plugins (`*.wasm`).
+    pub plugins: PathBuf,
+    /// Where the host keeps files: the embedded databases of the workers, the compile cache.
+    pub data_dir: PathBuf,
+    /// Where HTTP workers are reached. Port 0 takes a free one.
+    pub http: SocketAddr,
+    /// Where metrics, health and the lists of workers and plugins are served. Port 0 takes a free
+    /// one.
+    pub admin: SocketAddr,
+    /// How job envelopes are written on the bus.
+    pub encoding: Encoding,
+    /// How long a guest's `bus.call` waits for its reply, unless the guest says otherwise.
+    pub call_timeout: Duration,
+    /// From the signal to the exit of the process; what still runs then is interrupted.
+    pub shutdown_grace: Duration,
+    /// How long running jobs may go on when their worker is removed or the host stops (at a stop
+    /// the shorter of this and `shutdown_grace` counts).
+    pub drain_timeout: Duration,
+    /// How often the peers of MicroServices.js are asked who is there.
+    pub keepalive: Duration,
+    /// What is logged, and how.
+    pub log: Log,
+    /// The limits of every worker that has none of its own in [`Config::workers`].
+    pub limits: Limits,
+    /// What single workers are told and allowed; a worker without an entry has the defaults.
+    pub workers: BTreeMap<WorkerType, WorkerConfig>,
+    /// Where it came from.
+    pub source: Source,
+    /// What works but is probably not meant; for the log, once it is up. No secrets.
+    pub warnings: Vec<String>,
+}
+
+/// The two buses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Broker {
+    /// In this process and in memory.
+    #[default]
+    Embedded,
+    /// The nodes of one RabbitMQ cluster, at least one, tried in this order.
+    RabbitMq(Vec<BrokerUrl>),
+}
+
+/// The file under a configuration; environment and command line come on top of either.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Source {
+    /// There was no file.
+    #[default]
+    Defaults,
+    /// This file.
+    File(PathBuf),
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// A filter in the language of `tracing`: `info`, or `info,warren_bus=debug`. Valid.
+    pub level: String,
+    /// The form of a line.
+    pub format: LogFormat,
+    /// Whether the peer gateway logs (`SystemManager_log` of MicroServices.js).
+    pub system_manager: bool,
+    /// Whether workers and their guests log (`Worker_log` of MicroServices.js).
+    pub worker: bool,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Coloured text on a terminal, plain text elsewhere.
+    #[default]
+    Auto,
+    /// Plain text, never coloured.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// What one worker type may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Linear memory and tables of one instance, in bytes.
+    pub memory_bytes: u64,
+    /// From the start of a job to its forced end.
+    pub deadline: Duration,
+    /// Instances that run at the same time on this host, at least 1.
+    pub concurrency: usize,
+    /// Runs of one job before it is dead-lettered, the first included, at least 1.
+    pub attempts: u32,
+    /// The wait before the second attempt; each further one waits longer.
+    pub retry_base: Duration,
+    /// The largest payload that goes into or comes out of a guest, in bytes.
+    pub payload_bytes: u64,
+}
+
+/// What one worker type is told and allowed.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct WorkerConfig {
+    /// Its own limits over [`Config::limits`]; complete.
+    pub limits: Limits,
+    /// The path prefix under which an HTTP worker is reached, with a leading slash; no other
+    /// worker has the same.
+    pub http_path: Option<String>,
+    /// What the guest reads through `wasi:config/store`. May hold secrets.
+    pub config: BTreeMap<String, String>,
+}
+
+/// Where [`load`] reads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// The file that the operator named. `None`: [`DEFAULT_FILE`] if it exists.
+    pub file: Option<PathBuf>,
+    /// The environment, by name. Only `WARREN_*` and `BROKER_URL` are looked at.
+    pub environment: BTreeMap<String, String>,
+    /// What the command line sets, in its order.
+    pub options: Vec<Given>,
+}
+
+/// One key set by an option of the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given {
+    /// As the operator wrote it: `--http`.
+    pub option: &'static str,
+    /// The key that it sets: `http`.
+    pub key: &'static str,
+    /// Its value.
+    pub text: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            broker: Broker::Embedded,
+            plugins: PathBuf::from("plugins"),
+            data_dir: PathBuf::from("data"),
+            http: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            admin: SocketAddr::from(([127, 0, 0, 1], 9091)),
+            encoding: Encoding::Json,
+            call_timeout: Duration::from_secs(10),
+            // The time that orchestrators commonly give before they kill.
+            shutdown_grace: Duration::from_secs(30),
+            // Leaves time to give back what was interrupted and to say goodbye on the bus.
+            drain_timeout: Duration::from_secs(25),
+            // PROTOCOL.md §2: what MicroServices.js has.
+            keepalive: Duration::from_secs(10),
+            log: Log::default(),
+            limits: Limits::default(),
+            workers: BTreeMap::new(),
+            source: Source::Defaults,
+            warnings: Vec::new(),
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: "info".to_owned(),
+            format: LogFormat::Auto,
+            system_manager: true,
+            worker: true,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 64 << 20,
+            deadline: Duration::from_secs(30),
+            concurrency: 64,
+            attempts: 5,
+            retry_base: Duration::from_secs(2),
+            payload_bytes: 8 << 20,
+        }
+    }
+}
+
+impl fmt::Debug for WorkerConfig {
+    /// Shows the keys of `config` without their values, which may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerConfig")
+            .field("limits", &self.limits)
+            .field("http_path", &self.http_path)
+            .field("config", &self.config.keys())
+            .finish()
+    }
+}

@@ -1,0 +1,180 @@
+//! One job's way through the host, read from top to bottom: taken from the bus, decoded, run,
+//! settled. What an outcome leads to is [`crate::settle`]'s.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use warren_bus::{Delivery, Inbox, Kind, Subscription};
+use warren_protocol::{Address, CallError};
+use warren_runtime::{Occasion, Permit};
+
+use crate::{
+    host::{Host, now_ms},
+    registry::{Seat, Version},
+    settle,
+    telemetry::logs::WORKER_TARGET,
+};
+
+/// Jobs by id that may wait for a permit at the same time. Further ones go to the end of the inbox:
+/// it hands out a bounded number of messages, and replies must be among them.
+const MAX_WAITING_BY_ID: usize = 200;
+/// How long a job by id that goes to the end of the inbox is held before.
+const TURN_AWAY_DELAY: Duration = Duration::from_millis(20);
+
+/// Runs the jobs of one worker as they come, until its subscription ends.
+pub(crate) async fn serve(host: Arc<Host>, seat: Arc<Seat>, mut subscription: Subscription) {
+    while let Some(delivery) = subscription.recv().await {
+        start(&host, &seat, delivery).await;
+    }
+}
+
+/// Takes what is addressed to this host's worker ids: replies and errors for its calls, and jobs
+/// by id. Never waits for a permit: a reply behind a job could be what that job waits for.
+pub(crate) async fn attend(host: Arc<Host>, mut inbox: Inbox) {
+    let room = Arc::new(Semaphore::new(MAX_WAITING_BY_ID));
+    while let Some(delivery) = inbox.recv().await {
+        let message = &delivery.message;
+        let waits = message
+            .correlation_id
+            .as_deref()
+            .is_some_and(|id| host.calls.is_waiting(id));
+        match message.kind {
+            Kind::Job if !waits => {
+                let (host, place) = (host.clone(), room.clone().try_acquire_owned());
+                host.work.clone().spawn(async move {
+                    match place {
+                        Ok(_place) => run_by_id(&host, delivery).await,
+                        Err(_) => {
+                            tokio::time::sleep(TURN_AWAY_DELAY).await;
+                            settle::send_to_the_end(&host, delivery).await;
+                        }
+                    }
+                });
+            }
+            _ => resolve(&host, delivery).await,
+        }
+    }
+}
+
+/// A job for one worker of this host and no other.
+async fn run_by_id(host: &Arc<Host>, delivery: Delivery) {
+    match host.registry.get(delivery.message.to.worker_type()) {
+        Some(seat) if delivery.message.to == Address::One(seat.id.clone()) => {
+            start(host, &seat, delivery).await;
+        }
+        _ => settle::unrouted(host, delivery).await,
+    }
+}
+
+/// A reply or an error: the call that waits for it goes on.
+async fn resolve(host: &Host, delivery: Delivery) {
+    let message = &delivery.message;
+    let reply = match message.kind {
+        Kind::Job | Kind::Reply => message
+            .encoding
+            .decode_job(&message.body)
+            .map(|job| Ok(job.data)),
+        Kind::Error => message.encoding.decode_error(&message.body).map(|error| {
+            Err(error.cause.unwrap_or(CallError::Failed {
+                worker: "unknown".to_owned(),
+                attempts: 1,
+                reason: error.error,
+            }))
+        }),
+    };
+    let reply = reply.unwrap_or_else(|error| {
+        Err(CallError::Failed {
+            worker: "unknown".to_owned(),
+            attempts: 1,
+            reason: format!("the reply cannot be read: {error}"),
+        })
+    });
+    let correlation_id = message.correlation_id.as_deref().unwrap_or_default();
+    if !host.calls.resolve(correlation_id, reply) {
+        host.metrics.reply_dropped(message.to.worker_type());
+        tracing::debug!(
+            target: WORKER_TARGET,
+            { "job.id" = message.id },
+            "a reply came when nobody waited any more"
+        );
+    }
+    settle::ack(delivery).await;
+}
+
+/// Waits for the right to run, then runs beside the others. A worker that has retired in the
+/// meantime gives the job back: somebody else may have it.
+async fn start(host: &Arc<Host>, seat: &Arc<Seat>, delivery: Delivery) {
+    let granted = tokio::select! {
+        biased;
+        () = seat.retired.cancelled() => None,
+        () = delivery.lost.cancelled() => None,
+        (version, permit) = seat.permit() => permit.map(|permit| (version, permit)),
+    };
+    match granted {
+        None => delivery.give_back(),
+        Some((version, permit)) => {
+            let (host, seat) = (host.clone(), seat.clone());
+            host.work
+                .clone()
+                .spawn(async move { dispatch(&host, &seat, &version, permit, delivery).await });
+        }
+    }
+}
+
+/// One job, from delivery to settlement.
+async fn dispatch(host: &Host, seat: &Seat, version: &Version, permit: Permit, delivery: Delivery) {
+    let message = &delivery.message;
+    let worker_type = seat.id.worker_type();
+    host.metrics.received(worker_type, "job_request");
+
+    let job = match message.encoding.decode_job(&message.body) {
+        Ok(job) => job,
+        Err(error) => return settle::undecodable(host, seat, delivery, &error).await,
+    };
+    if message
+        .deadline_ms
+        .is_some_and(|deadline| deadline <= now_ms())
+    {
+        return settle::expired(host, seat, delivery).await;
+    }
+
+    host.metrics.received(worker_type, "job_activated");
+    let occasion = Occasion {
+        job_id: job.id.clone(),
+        attempt: message.attempt,
+        correlation_id: message.correlation_id.clone(),
+        trace_parent: message.trace_parent.clone(),
+    };
+    let stop = seat.interrupt.child_token();
+    let run = {
+        let _stop_when_lost = StopWhenLost::new(&delivery, &stop);
+        version.pool.run(&permit, &job, occasion, stop).await
+    };
+    // The instance is free for the next job while this one's consequences are made safe.
+    drop(permit);
+
+    let took: Duration = run.took;
+    let outcome = settle::settle(host, seat, version, delivery, job, run).await;
+    host.metrics.finished(worker_type, outcome, took);
+}
+
+/// Stops a run whose job belongs to somebody else by now: the connection that delivered it is gone
+/// and the broker has given it to another host.
+struct StopWhenLost(tokio::task::JoinHandle<()>);
+
+impl StopWhenLost {
+    fn new(delivery: &Delivery, stop: &CancellationToken) -> Self {
+        let (lost, stop) = (delivery.lost.clone(), stop.clone());
+        Self(tokio::spawn(async move {
+            lost.cancelled().await;
+            stop.cancel();
+        }))
+    }
+}
+
+impl Drop for StopWhenLost {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,100 @@
+//! Turns a plugin into a version that can serve: the operator's limits and settings around the
+//! code. What a worker may have comes from the configuration, never from the plugin.
+
+use std::{path::PathBuf, sync::Arc};
+
+use warren_protocol::{CallError, WorkerId, WorkerType};
+use warren_runtime::{CallFn, Databases, GuestMetrics, Limits, Plugin, Pool, Worker};
+
+use crate::{
+    config::{self, Config},
+    host::Host,
+    registry::{Retry, Version},
+};
+
+/// What the workers of one host are equipped with.
+pub(crate) struct Equipment {
+    /// What the operator wants.
+    pub config: Config,
+    /// The embedded databases.
+    pub databases: Arc<Databases>,
+    /// The guests' figures.
+    pub metrics: Arc<GuestMetrics>,
+}
+
+impl Equipment {
+    /// The worker as which a plugin is asked what it is. It can reach nothing.
+    #[must_use]
+    pub(crate) fn scratch(&self, worker_type: WorkerType) -> Arc<Worker> {
+        let call: CallFn = Arc::new(|_| {
+            Box::pin(async {
+                Err(CallError::Invalid {
+                    reason: "not while being described".to_owned(),
+                })
+            })
+        });
+        Arc::new(Worker {
+            id: WorkerId::draw(&worker_type),
+            limits: runtime_limits(&self.config.limits),
+            config: Default::default(),
+            call,
+            call_timeout: self.config.call_timeout,
+            metrics: self.metrics.clone(),
+            databases: self.databases.clone(),
+        })
+    }
+
+    /// A version of the worker `id`, ready to serve.
+    #[must_use]
+    pub(crate) fn version(
+        &self,
+        host: &Host,
+        id: &WorkerId,
+        plugin: Plugin,
+        file: PathBuf,
+    ) -> Version {
+        let own = self.config.workers.get(id.worker_type());
+        let limits = own.map_or(&self.config.limits, |own| &own.limits);
+        let http_path = plugin.serves_http().then(|| {
+            let configured = own.and_then(|own| own.http_path.clone());
+            let wished = plugin.description.http_path.clone();
+            configured
+                .or(wished)
+                .unwrap_or_else(|| format!("/{}/", id.worker_type()))
+        });
+        let (calls, caller) = (host.calls.clone(), id.clone());
+        let call: CallFn = Arc::new(move |call| {
+            let (calls, caller) = (calls.clone(), caller.clone());
+            Box::pin(async move { calls.call(&caller, call).await })
+        });
+        let worker = Worker {
+            id: id.clone(),
+            limits: runtime_limits(limits),
+            config: own.map(|own| own.config.clone()).unwrap_or_default(),
+            call,
+            call_timeout: self.config.call_timeout,
+            metrics: self.metrics.clone(),
+            databases: self.databases.clone(),
+        };
+        Version {
+            pool: Pool::new(plugin, worker),
+            file,
+            http_path,
+            retry: Retry {
+                attempts: limits.attempts,
+                base: limits.retry_base,
+            },
+        }
+    }
+}
+
+/// The limits that the runtime enforces; the others are dispatch's.
+fn runtime_limits(limits: &config::Limits) -> Limits {
+    Limits {
+        memory_bytes: limits.memory_bytes,
+        deadline: limits.deadline,
+        concurrency: limits.concurrency,
+        payload_bytes: usize::try_from(limits.payload_bytes).unwrap_or(usize::MAX),
+        ..Limits::default()
+    }
+}

@@ -1,0 +1,43 @@
+//! What every part of a running host shares.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use warren_bus::Bus;
+use warren_protocol::Encoding;
+
+use crate::{calls::Calls, registry::Registry, telemetry::metrics::Metrics};
+
+/// One running host. Made once, shared by reference, ends with the process.
+pub(crate) struct Host {
+    /// The host's own id: the name of its inbox, and who it is in dead letters.
+    pub name: String,
+    /// Carries messages.
+    pub bus: Arc<dyn Bus>,
+    /// The workers.
+    pub registry: Registry,
+    /// The calls of guests that wait for a reply.
+    pub calls: Arc<Calls>,
+    /// The figures.
+    pub metrics: Arc<Metrics>,
+    /// How envelopes are written.
+    pub encoding: Encoding,
+    /// Cancelled when nothing new may begin: what is delivered now is given back.
+    pub stopping: CancellationToken,
+    /// Cancelled when what still runs is interrupted.
+    pub interrupt: CancellationToken,
+    /// The jobs and requests that are being run or settled.
+    pub work: TaskTracker,
+}
+
+/// The wall clock: milliseconds since 1970 (UTC), as messages carry it.
+#[must_use]
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO);
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

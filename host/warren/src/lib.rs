@@ -1,0 +1,23 @@
+//! The host: the wiring of bus, runtime and plugins folder into one program.
+//!
+//! [`run::run`] is the one entry point; everything is injected, so that a test can bind port 0 and
+//! hand in either bus. Where to begin reading: `run` (the life of a host), `dispatch` (one job's
+//! way), `reload` (one plugin's way).
+//!
+//! Invariants: a job is acknowledged only after its consequences are confirmed; reloading one
+//! plugin never disturbs another; only `main` and `cli` look at the environment.
+
+mod admin;
+mod calls;
+pub mod cli;
+pub mod config;
+pub mod dev;
+mod dispatch;
+mod equip;
+mod host;
+mod http;
+mod registry;
+mod reload;
+pub mod run;
+mod settle;
+pub mod telemetry;

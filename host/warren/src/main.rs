@@ -1,0 +1,105 @@
+//! `warren`: reads what it is told, starts the host, and ends it when asked to.
+
+use std::{io::IsTerminal, process::ExitCode};
+
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use warren::{
+    cli::{self, Cli, Command},
+    config::{self, Config},
+    dev,
+    run::{self, Link},
+    telemetry::logs,
+};
+
+/// The command line or the configuration is wrong (EX_USAGE of sysexits.h).
+const EXIT_USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() {
+                ExitCode::from(EXIT_USAGE)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    let (Command::Run { options, .. } | Command::Dev { options, .. }) = &cli.command;
+    let config = match config::load(&options.sources(cli::environment())) {
+        Ok(config) => config,
+        Err(mistakes) => {
+            complain(&mistakes.to_string());
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    if let Command::Run { check: true, .. } = cli.command {
+        show(&config);
+        return ExitCode::SUCCESS;
+    }
+    match start(cli.command, config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("warren: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(command: Command, config: Config) -> anyhow::Result<()> {
+    logs::init(&config.log, std::io::stderr().is_terminal())?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let ended = runtime.block_on(async {
+        let shutdown = CancellationToken::new();
+        follow_signals(shutdown.clone())?;
+        match command {
+            Command::Run { .. } => {
+                let engine = run::engine(&config)?;
+                let link = Link::open(&config)?;
+                run::run(config, link, engine, shutdown, |_| {}).await
+            }
+            Command::Dev { folder, .. } => dev::dev(config, &folder, shutdown).await,
+        }
+    });
+    // A plugin that is being compiled would otherwise hold the exit for seconds.
+    runtime.shutdown_background();
+    ended
+}
+
+/// The first SIGINT or SIGTERM begins a clean end, the second one ends at once.
+fn follow_signals(shutdown: CancellationToken) -> anyhow::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if shutdown.is_cancelled() {
+                complain("warren: stopped at once by a second signal; what ran is delivered again");
+                std::process::exit(1);
+            }
+            shutdown.cancel();
+        }
+    });
+    Ok(())
+}
+
+#[allow(clippy::print_stderr, reason = "there may be no log yet")]
+fn complain(text: &str) {
+    eprintln!("{text}");
+}
+
+#[allow(clippy::print_stdout, reason = "what was asked for")]
+fn show(config: &Config) {
+    println!("{config}");
+}

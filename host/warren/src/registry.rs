@@ -1,0 +1,153 @@
+//! Which workers this host has, and which version of each is current. The only place where a swap
+//! happens, in one assignment.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use tokio_util::sync::CancellationToken;
+use warren_protocol::{WorkerId, WorkerType};
+use warren_runtime::{Permit, Pool};
+
+use crate::host::Host;
+
+/// The workers of one host. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Registry(Arc<RwLock<BTreeMap<WorkerType, Arc<Seat>>>>);
+
+/// One worker: its identity, which stays, and its current version, which changes.
+pub(crate) struct Seat {
+    /// Its id on the bus; kept when the plugin is replaced.
+    pub id: WorkerId,
+    /// Cancelled when the worker starts nothing any more: it was removed, or the host stops.
+    pub retired: CancellationToken,
+    /// Cancelled when its runs are to end now.
+    pub interrupt: CancellationToken,
+    current: ArcSwap<Version>,
+}
+
+/// One version of a worker: the pool that runs it and where it came from.
+pub(crate) struct Version {
+    /// Runs it.
+    pub pool: Pool,
+    /// The file.
+    pub file: PathBuf,
+    /// The path prefix under which it serves HTTP.
+    pub http_path: Option<String>,
+    /// What happens to a job that fails.
+    pub retry: Retry,
+}
+
+/// How often, and how soon, a failed job is run again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Retry {
+    /// Runs of one job, the first included.
+    pub attempts: u32,
+    /// The wait before the second run; it doubles for each further one.
+    pub base: Duration,
+}
+
+impl Registry {
+    /// The worker of this type.
+    #[must_use]
+    pub(crate) fn get(&self, worker_type: &WorkerType) -> Option<Arc<Seat>> {
+        self.read().get(worker_type).cloned()
+    }
+
+    /// All workers, by type.
+    #[must_use]
+    pub(crate) fn all(&self) -> Vec<Arc<Seat>> {
+        self.read().values().cloned().collect()
+    }
+
+    /// The HTTP worker with the longest path prefix of `path`.
+    #[must_use]
+    pub(crate) fn route(&self, path: &str) -> Option<Arc<Seat>> {
+        let seats = self.read();
+        let matching = seats.values().filter_map(|seat| {
+            let version = seat.current();
+            let prefix = version.http_path.as_deref()?;
+            path.starts_with(prefix).then_some((prefix.len(), seat))
+        });
+        matching
+            .max_by_key(|(length, _)| *length)
+            .map(|(_, seat)| seat.clone())
+    }
+
+    /// Puts a new worker in.
+    pub(crate) fn insert(&self, seat: Arc<Seat>) {
+        let worker_type = seat.id.worker_type().clone();
+        let mut seats = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        seats.insert(worker_type, seat);
+    }
+
+    /// Takes a worker out. Its running jobs keep their version alive.
+    pub(crate) fn remove(&self, worker_type: &WorkerType) -> Option<Arc<Seat>> {
+        let mut seats = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        seats.remove(worker_type)
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<WorkerType, Arc<Seat>>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seat {
+    /// A worker with its first version.
+    #[must_use]
+    pub(crate) fn new(id: WorkerId, version: Version, host: &Host) -> Self {
+        Self {
+            id,
+            retired: host.stopping.child_token(),
+            interrupt: host.interrupt.child_token(),
+            current: ArcSwap::from_pointee(version),
+        }
+    }
+
+    /// The version that the next job gets.
+    #[must_use]
+    pub(crate) fn current(&self) -> Arc<Version> {
+        self.current.load_full()
+    }
+
+    /// Makes a version the current one and returns the one before, which finishes what it runs.
+    pub(crate) fn swap(&self, version: Version) -> Arc<Version> {
+        self.current.swap(Arc::new(version))
+    }
+
+    /// Waits for the right to one run of the current version: the one that is current when the
+    /// right is granted, however long the wait was.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives up the place in the line and nothing else.
+    pub(crate) async fn permit(&self) -> (Arc<Version>, Option<Permit>) {
+        loop {
+            let version = self.current();
+            let permit = version.pool.permit().await;
+            if Arc::ptr_eq(&version, &self.current()) {
+                return (version, permit);
+            }
+        }
+    }
+}
+
+impl Version {
+    /// The file's name, for people.
+    #[must_use]
+    pub(crate) fn file_name(&self) -> String {
+        file_name(&self.file)
+    }
+}
+
+/// A file's name without its folder, for people.
+#[must_use]
+pub(crate) fn file_name(path: &Path) -> String {
+    path.file_name()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy()
+        .into_owned()
+}

@@ -1,0 +1,249 @@
+//! Puts loaded plugins to work and takes them away: arrival, swap, change of type, removal.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use warren_protocol::{WorkerId, WorkerType};
+use warren_runtime::{LoadError, Plugin};
+
+use crate::{
+    dispatch,
+    equip::Equipment,
+    host::Host,
+    registry::{Seat, Version, file_name},
+    telemetry::logs::MANAGER_TARGET,
+};
+
+/// Deliveries that a worker may hold beyond two for each permit: those that are being settled.
+const SETTLE_WINDOW: usize = 64;
+
+/// Who serves what, and the rules for changing it.
+pub(super) struct Stage {
+    host: Arc<Host>,
+    equipment: Arc<Equipment>,
+}
+
+/// Why a file does not serve.
+pub(super) struct Rejection {
+    /// `validate`, `compile`, `link`, `probe` or `claim`.
+    pub(super) step: &'static str,
+    pub(super) error: String,
+}
+
+impl From<LoadError> for Rejection {
+    fn from(error: LoadError) -> Self {
+        Self {
+            step: error.step(),
+            error: error.to_string(),
+        }
+    }
+}
+
+impl Stage {
+    pub(super) fn new(host: Arc<Host>, equipment: Arc<Equipment>) -> Self {
+        Self { host, equipment }
+    }
+
+    /// The version that a file serves now.
+    pub(super) fn serving(&self, file: &Path) -> Option<Arc<Version>> {
+        self.seat_of(file).map(|seat| seat.current())
+    }
+
+    /// Puts a plugin to work. `gone` are the files that have just disappeared: whoever takes over
+    /// the type of one of them continues its worker.
+    pub(super) async fn put(
+        &mut self,
+        file: &Path,
+        plugin: Plugin,
+        gone: &[PathBuf],
+    ) -> Result<Arc<Version>, Rejection> {
+        let worker_type = plugin.description.worker_type.clone();
+        let before = self.seat_of(file);
+        match self.host.registry.get(&worker_type) {
+            Some(seat) => {
+                let holder = seat.current().file.clone();
+                if holder != file && !gone.contains(&holder) {
+                    return Err(taken(&worker_type, file, &holder));
+                }
+                self.leave_other_type(before, &worker_type).await;
+                Ok(self.swap(&seat, plugin, file))
+            }
+            None => {
+                self.leave_other_type(before, &worker_type).await;
+                self.arrive(worker_type, plugin, file).await
+            }
+        }
+    }
+
+    /// Takes away the worker of a file; `false` when it served none.
+    pub(super) async fn take_away(&mut self, file: &Path) -> bool {
+        match self.seat_of(file) {
+            Some(seat) => {
+                self.remove(&seat).await;
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn seat_of(&self, file: &Path) -> Option<Arc<Seat>> {
+        let seats = self.host.registry.all();
+        seats.into_iter().find(|seat| seat.current().file == file)
+    }
+
+    /// A build that has changed its type is a removal and an arrival.
+    async fn leave_other_type(&self, before: Option<Arc<Seat>>, worker_type: &WorkerType) {
+        if let Some(seat) = before.filter(|seat| seat.id.worker_type() != worker_type) {
+            self.remove(&seat).await;
+        }
+    }
+
+    fn swap(&self, seat: &Arc<Seat>, plugin: Plugin, file: &Path) -> Arc<Version> {
+        let version = self
+            .equipment
+            .version(&self.host, &seat.id, plugin, file.to_owned());
+        let before = seat.swap(version);
+        let after = seat.current();
+        self.note(&before, false);
+        self.note(&after, true);
+        self.host.metrics.reloaded("swapped");
+        let description = &after.pool.plugin().description;
+        tracing::info!(
+            target: MANAGER_TARGET,
+            {
+                "worker.type" = %seat.id.worker_type(),
+                "worker.id" = %seat.id,
+                "plugin.name" = file_name(file),
+                "plugin.version" = description.version,
+                "plugin.digest" = after.pool.plugin().digest.short(),
+                before = before.pool.plugin().description.version,
+            },
+            "plugin swapped"
+        );
+        after
+    }
+
+    async fn arrive(
+        &self,
+        worker_type: WorkerType,
+        plugin: Plugin,
+        file: &Path,
+    ) -> Result<Arc<Version>, Rejection> {
+        let id = WorkerId::draw(&worker_type);
+        let version = self
+            .equipment
+            .version(&self.host, &id, plugin, file.to_owned());
+        let permits = version.pool.worker().limits.concurrency;
+        let prefetch = u16::try_from(permits.saturating_mul(2).saturating_add(SETTLE_WINDOW))
+            .unwrap_or(u16::MAX);
+        let seat = Arc::new(Seat::new(id, version, &self.host));
+        // In the registry first: what is addressed to its id may come as soon as it has joined.
+        self.host.registry.insert(seat.clone());
+        let subscription = match self.host.bus.join(&seat.id, prefetch).await {
+            Ok(subscription) => subscription,
+            Err(error) => {
+                self.host.registry.remove(&worker_type);
+                return Err(Rejection {
+                    step: "join",
+                    error: error.to_string(),
+                });
+            }
+        };
+        tokio::spawn(dispatch::serve(
+            self.host.clone(),
+            seat.clone(),
+            subscription,
+        ));
+        let serving = seat.current();
+        self.note(&serving, true);
+        self.host.metrics.present(&worker_type, true);
+        self.host.metrics.sent(&worker_type, "worker_registration");
+        self.host.metrics.reloaded("loaded");
+        let plugin = serving.pool.plugin();
+        tracing::info!(
+            target: MANAGER_TARGET,
+            {
+                "worker.type" = %worker_type,
+                "worker.id" = %seat.id,
+                "plugin.name" = file_name(file),
+                "plugin.version" = plugin.description.version,
+                "plugin.digest" = plugin.digest.short(),
+                http_path = serving.http_path,
+                compile_ms = plugin.compile_time.as_millis(),
+            },
+            "worker joined"
+        );
+        Ok(serving)
+    }
+
+    async fn remove(&self, seat: &Arc<Seat>) {
+        let worker_type = seat.id.worker_type();
+        self.host.registry.remove(worker_type);
+        self.host.bus.leave(&seat.id).await;
+        seat.retired.cancel();
+        let version = seat.current();
+        self.note(&version, false);
+        self.host.metrics.present(worker_type, false);
+        self.host.metrics.reloaded("removed");
+        tracing::info!(
+            target: MANAGER_TARGET,
+            {
+                "worker.type" = %worker_type,
+                "worker.id" = %seat.id,
+                "plugin.name" = version.file_name(),
+                running = version.pool.in_flight(),
+            },
+            "worker left"
+        );
+        let drain = drain(
+            self.host.clone(),
+            seat.clone(),
+            self.equipment.config.drain_timeout,
+        );
+        self.host.work.spawn(drain);
+    }
+
+    fn note(&self, version: &Version, serves: bool) {
+        let plugin = version.pool.plugin();
+        let description = &plugin.description;
+        self.host.metrics.serving(
+            &description.worker_type,
+            &description.version,
+            &plugin.digest.short(),
+            serves,
+        );
+    }
+}
+
+/// Lets a removed worker finish what it runs, then stops listening for its id.
+async fn drain(host: Arc<Host>, seat: Arc<Seat>, timeout: Duration) {
+    let version = seat.current();
+    if tokio::time::timeout(timeout, version.pool.idle())
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            target: MANAGER_TARGET,
+            { "worker.id" = %seat.id },
+            "jobs still ran after drain_timeout and are interrupted"
+        );
+        seat.interrupt.cancel();
+        version.pool.idle().await;
+    }
+    host.bus.forget(&seat.id).await;
+}
+
+fn taken(worker_type: &WorkerType, file: &Path, holder: &Path) -> Rejection {
+    Rejection {
+        step: "claim",
+        error: format!(
+            "worker type {worker_type} is served by {} already; remove one of the two, or give {} \
+             another type",
+            file_name(holder),
+            file_name(file)
+        ),
+    }
+}

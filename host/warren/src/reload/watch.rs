@@ -1,0 +1,152 @@
+//! Notices that something in a folder has changed. What it was is never trusted: the folder is
+//! listed and compared.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use notify::{
+    EventKind, RecommendedWatcher, RecursiveMode, Watcher,
+    event::{AccessKind, AccessMode},
+};
+use tokio::sync::mpsc;
+
+/// What tells one state of a file from another without reading it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    length: u64,
+    modified: Option<SystemTime>,
+    inode: u64,
+}
+
+impl Stamp {
+    /// The stamp of a file; a symbolic link is followed.
+    pub(super) fn of(file: &Path) -> io::Result<Self> {
+        let metadata = std::fs::metadata(file)?;
+        #[cfg(unix)]
+        let inode = std::os::unix::fs::MetadataExt::ino(&metadata);
+        #[cfg(not(unix))]
+        let inode = 0;
+        Ok(Self {
+            length: metadata.len(),
+            modified: metadata.modified().ok(),
+            inode,
+        })
+    }
+}
+
+/// The plugin files of a folder: `*.wasm`, unless the name begins with a dot. (Copying tools write
+/// to `.name.tmp` or `name.part` first, which this leaves out.)
+pub(super) fn list(folder: &Path) -> io::Result<BTreeMap<PathBuf, Stamp>> {
+    let mut files = BTreeMap::new();
+    for entry in std::fs::read_dir(folder)? {
+        let file = entry?.path();
+        let hidden = file
+            .file_name()
+            .is_none_or(|name| name.to_string_lossy().starts_with('.'));
+        if hidden || file.extension().is_none_or(|extension| extension != "wasm") {
+            continue;
+        }
+        // It may be gone by now, or be a folder.
+        match Stamp::of(&file) {
+            Ok(stamp) if file.is_file() => {
+                files.insert(file, stamp);
+            }
+            _ => {}
+        }
+    }
+    Ok(files)
+}
+
+/// Changes of a folder, as they come.
+pub(super) struct Changes {
+    changed: mpsc::Receiver<()>,
+    /// Watches as long as it lives. `None` where the system cannot watch this folder.
+    _watcher: Option<RecommendedWatcher>,
+}
+
+impl Changes {
+    pub(super) fn of(folder: &Path) -> Self {
+        // One waiting notice is enough: it says "look", not what to see.
+        let (notice, changed) = mpsc::channel(1);
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // An error may have swallowed a change.
+            if event.map_or(true, |event| is_change(&event.kind)) {
+                let _ = notice.try_send(());
+            }
+        })
+        .and_then(|mut watcher| {
+            watcher.watch(folder, RecursiveMode::NonRecursive)?;
+            Ok(watcher)
+        });
+        let watcher = watcher
+            .inspect_err(|error| {
+                tracing::warn!(
+                    folder = %folder.display(), %error,
+                    "the folder cannot be watched, so it is looked at every two seconds"
+                );
+            })
+            .ok();
+        Self {
+            changed,
+            _watcher: watcher,
+        }
+    }
+
+    /// Returns when something has changed (`true`), or after `at_most`.
+    pub(super) async fn next(&mut self, at_most: Duration) -> bool {
+        let notice = async {
+            if self.changed.recv().await.is_none() {
+                std::future::pending::<()>().await;
+            }
+        };
+        // Running out of time is the polling fallback.
+        tokio::time::timeout(at_most, notice).await.is_ok()
+    }
+}
+
+/// Looking at the folder is an event too: to answer it by looking again would never end.
+fn is_change(kind: &EventKind) -> bool {
+    match kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
+        EventKind::Access(_) => false,
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(5);
+    const A_WHILE: Duration = Duration::from_millis(300);
+
+    #[tokio::test]
+    async fn writing_a_file_is_a_change_and_looking_at_it_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut changes = Changes::of(folder.path());
+        std::fs::write(folder.path().join("a.wasm"), "x").unwrap();
+        assert!(changes.next(SOON).await);
+        // One write is several events.
+        while changes.next(A_WHILE).await {}
+        let files = list(folder.path()).unwrap();
+        for file in files.keys() {
+            std::fs::read(file).unwrap();
+        }
+        assert!(!changes.next(A_WHILE).await);
+    }
+
+    #[test]
+    fn only_complete_plugin_files_are_listed() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a.wasm", ".b.wasm", "c.wasm.tmp", "d.wasm.part", "e.txt"] {
+            std::fs::write(folder.path().join(name), "x").unwrap();
+        }
+        std::fs::create_dir(folder.path().join("f.wasm")).unwrap();
+        let names: Vec<_> = list(folder.path()).unwrap().into_keys().collect();
+        assert_eq!(names, [folder.path().join("a.wasm")]);
+    }
+}

@@ -1,0 +1,249 @@
+//! The life of a host, from its parts to a clean end.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use warren_bus::{Bus, EmbeddedBroker, Inbox, RabbitMq, RabbitMqConfig};
+use warren_runtime::{Databases, Engine, EngineConfig, GuestMetrics};
+
+use crate::{
+    admin,
+    calls::Calls,
+    config::{Broker, Config},
+    dispatch,
+    equip::Equipment,
+    host::Host,
+    http,
+    registry::Registry,
+    reload::{Reload, Shelf},
+    telemetry::metrics::Metrics,
+};
+
+/// What is kept of the shutdown's time for saying goodbye on the bus and closing files.
+const CLOSING_RESERVE: Duration = Duration::from_secs(2);
+/// Messages that one queue of the embedded bus may hold.
+const EMBEDDED_QUEUE_LIMIT: usize = 100_000;
+
+/// Where a running host listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// HTTP workers.
+    pub http: SocketAddr,
+    /// Metrics, health and lists.
+    pub admin: SocketAddr,
+}
+
+/// A host's place on a bus.
+pub struct Link {
+    /// The host's own id, unlike any other's.
+    pub name: String,
+    /// Carries its messages.
+    pub bus: Arc<dyn Bus>,
+    /// What is addressed to its workers.
+    pub inbox: Inbox,
+}
+
+impl Link {
+    /// Connects as the configuration says. With RabbitMQ this returns before the broker has been
+    /// reached: a host that starts before its broker is not an error.
+    ///
+    /// # Errors
+    /// When a broker URL cannot be read.
+    pub fn open(config: &Config) -> anyhow::Result<Self> {
+        let name = uuid::Uuid::new_v4().simple().to_string();
+        match &config.broker {
+            Broker::Embedded => {
+                tracing::info!(
+                    "bus: embedded, in this process and in memory; jobs that wait are lost when it \
+                     is killed. For durable jobs set `broker`"
+                );
+                let (bus, inbox) = EmbeddedBroker::new(EMBEDDED_QUEUE_LIMIT).connect(&name);
+                Ok(Self {
+                    name,
+                    bus: Arc::new(bus),
+                    inbox,
+                })
+            }
+            Broker::RabbitMq(urls) => {
+                let urls = urls.iter().map(|url| url.expose().to_owned()).collect();
+                let mut settings = RabbitMqConfig::new(urls, name.clone());
+                settings.encoding = config.encoding;
+                let (bus, inbox) = RabbitMq::connect(settings)?;
+                Ok(Self {
+                    name,
+                    bus: Arc::new(bus),
+                    inbox,
+                })
+            }
+        }
+    }
+}
+
+/// An engine that can serve every worker of the configuration.
+///
+/// # Errors
+/// When wasmtime cannot run on this machine.
+pub fn engine(config: &Config) -> anyhow::Result<Engine> {
+    let defaults = EngineConfig::default();
+    let own = config
+        .workers
+        .values()
+        .map(|worker| worker.limits.memory_bytes);
+    let largest = own
+        .chain([config.limits.memory_bytes])
+        .max()
+        .unwrap_or_default();
+    Ok(Engine::new(&EngineConfig {
+        max_memory_bytes: largest.max(defaults.max_memory_bytes),
+        ..defaults
+    })?)
+}
+
+/// Runs a host until `shutdown`, then ends it cleanly within the configured grace. `on_listening`
+/// learns the addresses as soon as they are bound.
+///
+/// # Errors
+/// When an address cannot be bound, a folder cannot be made, or a server fails.
+pub async fn run(
+    config: Config,
+    link: Link,
+    engine: Engine,
+    shutdown: CancellationToken,
+    on_listening: impl FnOnce(Addresses),
+) -> anyhow::Result<()> {
+    let (http_listener, http_address) = listen(config.http, "--http").await?;
+    let (admin_listener, admin_address) = listen(config.admin, "--admin").await?;
+    make_folder(&config.plugins, "plugins folder", "--plugins")?;
+    make_folder(&config.data_dir, "data folder", "--data-dir")?;
+
+    let metrics = Arc::new(Metrics::new().context("registering metrics")?);
+    let guest_metrics =
+        GuestMetrics::new(metrics.registry().clone()).context("registering metrics")?;
+    let Link { name, bus, inbox } = link;
+    let host = Arc::new(Host {
+        name,
+        calls: Arc::new(Calls::new(bus.clone(), config.encoding, metrics.clone())),
+        bus,
+        registry: Registry::default(),
+        metrics,
+        encoding: config.encoding,
+        stopping: CancellationToken::new(),
+        interrupt: CancellationToken::new(),
+        work: TaskTracker::new(),
+    });
+    let databases = Arc::new(Databases::new(config.data_dir.join("sql")));
+    let equipment = Arc::new(Equipment {
+        databases: databases.clone(),
+        metrics: Arc::new(guest_metrics),
+        config: config.clone(),
+    });
+    let shelf = Shelf::default();
+
+    let stop_http = CancellationToken::new();
+    let stop_admin = CancellationToken::new();
+    let stop_reload = CancellationToken::new();
+    let reload = Reload::new(
+        config.plugins.clone(),
+        engine,
+        host.clone(),
+        equipment,
+        shelf.clone(),
+    );
+    let reload = tokio::spawn(reload.run(stop_reload.clone()));
+    let replies = tokio::spawn(dispatch::attend(host.clone(), inbox));
+    let mut http = tokio::spawn(http::serve(http_listener, host.clone(), stop_http.clone()));
+    let mut admin = tokio::spawn(admin::serve(
+        admin_listener,
+        host.clone(),
+        shelf,
+        stop_admin.clone(),
+    ));
+    tracing::info!(http = %http_address, admin = %admin_address, plugins = %config.plugins.display(), "listening");
+    on_listening(Addresses {
+        http: http_address,
+        admin: admin_address,
+    });
+
+    let failed = tokio::select! {
+        () = shutdown.cancelled() => None,
+        ended = &mut http => Some(ended),
+        ended = &mut admin => Some(ended),
+    };
+    if let Some(ended) = failed {
+        ended.context("a server task failed")??;
+    }
+
+    let started = Instant::now();
+    let deadline = started + config.shutdown_grace.saturating_sub(CLOSING_RESERVE);
+    tracing::info!(grace = ?config.shutdown_grace, "shutting down");
+    stop_reload.cancel();
+    let _ = reload.await;
+    // Requests first, while the workers that they need are still on the bus.
+    stop_http.cancel();
+    let requests_done = tokio::time::timeout_at(deadline.into(), &mut http)
+        .await
+        .is_ok();
+    drain(&host, deadline.min(started + config.drain_timeout)).await;
+    if !requests_done {
+        http.abort();
+    }
+    host.bus.close().await;
+    replies.abort();
+    databases.close().await;
+    stop_admin.cancel();
+    // A scraper's idle connection must not hold the process.
+    let _ = tokio::time::timeout(Duration::from_millis(100), &mut admin).await;
+    admin.abort();
+    tracing::info!(took = ?started.elapsed(), "stopped");
+    Ok(())
+}
+
+/// Starts nothing new, says goodbye, lets what runs finish until `deadline` and interrupts the
+/// rest, which goes back to the bus.
+async fn drain(host: &Arc<Host>, deadline: Instant) {
+    host.stopping.cancel();
+    for seat in host.registry.all() {
+        host.bus.leave(&seat.id).await;
+    }
+    host.work.close();
+    if tokio::time::timeout_at(deadline.into(), host.work.wait())
+        .await
+        .is_ok()
+    {
+        return;
+    }
+    tracing::warn!(
+        running = host.work.len(),
+        "what still runs is interrupted and given back"
+    );
+    host.interrupt.cancel();
+    // Giving back takes no time worth waiting longer for.
+    let _ = tokio::time::timeout(CLOSING_RESERVE / 2, host.work.wait()).await;
+}
+
+async fn listen(address: SocketAddr, option: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    let bound = async {
+        let listener = TcpListener::bind(address).await?;
+        let bound = listener.local_addr()?;
+        Ok::<_, std::io::Error>((listener, bound))
+    };
+    bound.await.with_context(|| {
+        format!("cannot listen on {address}; choose another address with {option}")
+    })
+}
+
+fn make_folder(folder: &PathBuf, what: &str, option: &str) -> anyhow::Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| {
+        format!(
+            "cannot create the {what} {}; choose another with {option}",
+            folder.display()
+        )
+    })
+}

@@ -1,0 +1,167 @@
+//! The messages that a run leads to: what it sent, and its own output. Pure: nothing is published
+//! here.
+
+use uuid::Uuid;
+use warren_bus::{Kind, Message};
+use warren_protocol::{Address, Encoding, Identity, Job, Outcome, Payload, Slip, Stop, job_id};
+
+use crate::{
+    host::{Host, now_ms},
+    registry::Seat,
+};
+
+/// The namespace of hop ids: the same run that decides the same makes the same ids, so that a
+/// repeated publish is recognised as one.
+pub(super) const HOP_NAMESPACE: Uuid = Uuid::from_u128(0x77a1_7e4b_5c1d_4a39_9d0e_2f6b_8c35_e1d7);
+
+/// The messages that a successful run leads to.
+pub(super) fn consequences(
+    host: &Host,
+    seat: &Seat,
+    incoming: &Message,
+    job: &Job,
+    outcome: Outcome,
+    sends: Vec<Slip>,
+) -> Result<Vec<Message>, String> {
+    let mut messages = Vec::new();
+    for (index, slip) in sends.into_iter().enumerate() {
+        let hop = Hop {
+            route: slip.stops,
+            position: 0,
+            data: slip.data,
+        };
+        messages.push(outgoing(host, seat, incoming, job, index + 1, hop, false)?);
+    }
+    let hop = match outcome {
+        Outcome::Route(slip) => Some(Hop {
+            route: slip.stops,
+            position: 0,
+            data: slip.data,
+        }),
+        Outcome::Forward(data) => match (job.next_stop(), &incoming.reply_to) {
+            (Some(_), _) => Some(Hop {
+                route: job.route.clone(),
+                position: job.position + 1,
+                data,
+            }),
+            (None, Some(caller)) => Some(Hop {
+                route: vec![Stop::from(&Address::One(caller.clone()))],
+                position: 0,
+                data,
+            }),
+            // The end of the route, and nobody waits.
+            (None, None) => None,
+        },
+        _ => None,
+    };
+    if let Some(hop) = hop {
+        messages.push(outgoing(host, seat, incoming, job, 0, hop, true)?);
+    }
+    Ok(messages)
+}
+
+/// Where a message goes and what it carries.
+struct Hop {
+    route: Vec<Stop>,
+    position: usize,
+    data: Payload,
+}
+
+/// One message of a run. The run's own output carries the call along; what it sent besides does
+/// not.
+fn outgoing(
+    host: &Host,
+    seat: &Seat,
+    incoming: &Message,
+    job: &Job,
+    index: usize,
+    hop: Hop,
+    carries_call: bool,
+) -> Result<Message, String> {
+    let stop = hop
+        .route
+        .get(hop.position)
+        .ok_or("the route has no such stop")?;
+    let to = stop.address().map_err(|error| error.to_string())?;
+    let reply_to = incoming.reply_to.clone().filter(|_| carries_call);
+    let answers = matches!((&to, &reply_to), (Address::One(to), Some(caller)) if to == caller);
+    let id = hop_id(job, index, &to, &hop.data);
+    let job = Job {
+        route: hop.route,
+        position: hop.position,
+        data: hop.data,
+        sender: Identity::from(&seat.id),
+        id: id.clone(),
+    };
+    let body = host
+        .encoding
+        .encode_job(&job)
+        .map_err(|error| error.to_string())?;
+    Ok(Message {
+        id,
+        to,
+        kind: if answers { Kind::Reply } else { Kind::Job },
+        encoding: host.encoding,
+        body,
+        correlation_id: incoming.correlation_id.clone().filter(|_| carries_call),
+        reply_to,
+        attempt: 1,
+        deadline_ms: incoming.deadline_ms.filter(|_| carries_call),
+        trace_parent: incoming.trace_parent.clone(),
+    })
+}
+
+/// The messages for jobs that an HTTP request sent: there is no incoming job.
+///
+/// # Errors
+/// When a slip cannot be written in the bus's encoding.
+pub(crate) fn sent_by_request(
+    host: &Host,
+    seat: &Seat,
+    sends: Vec<Slip>,
+) -> Result<Vec<Message>, String> {
+    sends
+        .into_iter()
+        .map(|slip| {
+            let stop = slip.stops.first().ok_or("there is no stop")?;
+            let to = stop.address().map_err(|error| error.to_string())?;
+            let job = Job {
+                route: slip.stops,
+                position: 0,
+                data: slip.data,
+                sender: Identity::from(&seat.id),
+                id: job_id(now_ms()),
+            };
+            let body = host
+                .encoding
+                .encode_job(&job)
+                .map_err(|error| error.to_string())?;
+            Ok(Message {
+                id: job.id,
+                to,
+                kind: Kind::Job,
+                encoding: host.encoding,
+                body,
+                correlation_id: None,
+                reply_to: None,
+                attempt: 1,
+                deadline_ms: None,
+                trace_parent: None,
+            })
+        })
+        .collect()
+}
+
+/// The same decision of the same job makes the same id; another decision makes another.
+fn hop_id(job: &Job, index: usize, to: &Address, data: &Payload) -> String {
+    let mut name = format!("{}\n{}\n{index}\n{to}\n", job.id, job.position).into_bytes();
+    match data.to_bytes() {
+        Ok(bytes) => name.extend_from_slice(&bytes),
+        // A bare value has no bytes of its own in BSON; its JSON form identifies it as well.
+        Err(_) => {
+            let json = data.to(Encoding::Json).and_then(|data| data.to_bytes());
+            name.extend_from_slice(&json.unwrap_or_default());
+        }
+    }
+    Uuid::new_v5(&HOP_NAMESPACE, &name).to_string()
+}

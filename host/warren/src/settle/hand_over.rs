@@ -1,0 +1,186 @@
+//! Giving messages to the bus and not letting go of the job before it has them: outputs, news for a
+//! caller, dead letters.
+
+use std::{sync::Arc, time::Duration};
+
+use uuid::Uuid;
+use warren_bus::{Delivery, Epitaph, Kind, Message, PublishError};
+use warren_protocol::{Address, CallError, ErrorTarget, Job, JobError, WorkerId};
+
+use super::{ack, consequences::HOP_NAMESPACE};
+use crate::{calls::call_error, host::Host, telemetry::logs::WORKER_TARGET};
+
+/// Between two tries to hand a message to a bus that did not take it.
+const PUBLISH_RETRY_DELAY: Duration = Duration::from_millis(200);
+
+/// Hands a message over, however long it takes, while the job is ours. `false`: it could not be,
+/// and the job must be given back.
+pub(super) async fn hand_over(host: &Host, delivery: &Delivery, message: Message) -> bool {
+    loop {
+        let error = match host.bus.publish(message.clone()).await {
+            Ok(()) => return true,
+            Err(error) => error,
+        };
+        let caller = message
+            .reply_to
+            .clone()
+            .filter(|_| message.kind == Kind::Job);
+        match error {
+            PublishError::Unavailable(_) => {}
+            // Whoever waits for an answer is told at once; a job that nobody waits for can wait.
+            PublishError::QueueFull(_) if caller.is_none() => {}
+            error => {
+                let to = message.to.clone();
+                return match (message.kind, caller) {
+                    (Kind::Reply | Kind::Error, _) => {
+                        host.metrics.reply_dropped(to.worker_type());
+                        true
+                    }
+                    (Kind::Job, Some(caller)) => {
+                        host.metrics
+                            .job_error(to.worker_type(), "no_worker_available");
+                        let cause = call_error(error, &to);
+                        tell_caller(host, delivery, &caller, None, cause).await
+                    }
+                    (Kind::Job, None) => {
+                        host.metrics
+                            .job_error(to.worker_type(), "no_worker_available");
+                        tracing::warn!(
+                            target: WORKER_TARGET,
+                            { "job.id" = message.id, %error },
+                            "a job that was sent is dead-lettered"
+                        );
+                        let epitaph = epitaph(host, "unrouted", error.to_string(), None);
+                        store_dead(host, delivery, message, epitaph).await
+                    }
+                };
+            }
+        }
+        if !pause(host, delivery, PUBLISH_RETRY_DELAY).await {
+            return false;
+        }
+    }
+}
+
+/// Waits; `false` when the host stops or the job is no longer ours.
+pub(super) async fn pause(host: &Host, delivery: &Delivery, delay: Duration) -> bool {
+    tokio::select! {
+        biased;
+        () = delivery.lost.cancelled() => false,
+        () = host.stopping.cancelled() => false,
+        () = tokio::time::sleep(delay) => true,
+    }
+}
+
+/// Tells whoever waits for a call that there will be no reply. `true` when that is settled: said,
+/// or there is nobody to say it to.
+pub(super) async fn tell_caller(
+    host: &Host,
+    delivery: &Delivery,
+    caller: &WorkerId,
+    job: Option<Job>,
+    cause: CallError,
+) -> bool {
+    let incoming = &delivery.message;
+    let (id, data) = match job {
+        Some(job) => (job.id, job.data),
+        None => match incoming.encoding.decode_job(&incoming.body) {
+            Ok(job) => (job.id, job.data),
+            Err(_) => return true,
+        },
+    };
+    let error = JobError {
+        target: ErrorTarget::Id(caller.to_string()),
+        error: cause.to_string(),
+        id: id.clone(),
+        data,
+        cause: Some(cause),
+    };
+    let Ok(body) = host.encoding.encode_error(&error) else {
+        return true;
+    };
+    let message = Message {
+        id: Uuid::new_v5(&HOP_NAMESPACE, format!("{id}\nerror").as_bytes()).to_string(),
+        to: Address::One(caller.clone()),
+        kind: Kind::Error,
+        encoding: host.encoding,
+        body,
+        correlation_id: incoming.correlation_id.clone(),
+        reply_to: None,
+        attempt: 1,
+        deadline_ms: incoming.deadline_ms,
+        trace_parent: incoming.trace_parent.clone(),
+    };
+    loop {
+        match host.bus.publish(message.clone()).await {
+            Ok(()) => return true,
+            Err(error) if error.is_retryable() => {}
+            // The caller is gone; there is nobody to tell.
+            Err(_) => return true,
+        }
+        if !pause(host, delivery, PUBLISH_RETRY_DELAY).await {
+            return false;
+        }
+    }
+}
+
+/// Puts a job among the dead letters, then acknowledges it.
+pub(super) async fn bury(
+    host: &Host,
+    delivery: Delivery,
+    reason: &'static str,
+    error: String,
+    plugin: Option<String>,
+) {
+    let epitaph = epitaph(host, reason, error, plugin);
+    let message = delivery.message.clone();
+    if store_dead(host, &delivery, message, epitaph).await {
+        ack(delivery).await;
+    } else {
+        delivery.give_back();
+    }
+}
+
+async fn store_dead(host: &Host, delivery: &Delivery, message: Message, epitaph: Epitaph) -> bool {
+    loop {
+        match host.bus.bury(message.clone(), epitaph.clone()).await {
+            Ok(()) => return true,
+            Err(error) => {
+                tracing::warn!(
+                    target: WORKER_TARGET,
+                    { "job.id" = message.id, %error },
+                    "a dead letter could not be stored yet"
+                );
+            }
+        }
+        if !pause(host, delivery, PUBLISH_RETRY_DELAY).await {
+            return false;
+        }
+    }
+}
+
+fn epitaph(host: &Host, reason: &'static str, error: String, plugin: Option<String>) -> Epitaph {
+    Epitaph {
+        reason,
+        error,
+        plugin,
+        host: host.name.clone(),
+    }
+}
+
+/// Hands over what an HTTP request sent; all of it is confirmed, or the first error is returned.
+///
+/// # Errors
+/// A text that says which job was not taken and why.
+pub(crate) async fn publish_all(host: &Arc<Host>, messages: Vec<Message>) -> Result<(), String> {
+    for message in messages {
+        let to = message.to.clone();
+        host.bus.publish(message).await.map_err(|error| {
+            format!(
+                "a job for {to} could not be sent: {}",
+                call_error(error, &to)
+            )
+        })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,223 @@
+//! The host's metrics: the six of MicroServices.js with their names, labels and buckets (PROTOCOL
+//! §5), so that its dashboards work, and Warren's own under `warren_`.
+
+use std::time::Duration;
+
+use prometheus::{
+    HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+use warren_protocol::WorkerType;
+
+use super::process_time::ProcessTime;
+
+/// Every metric of one host.
+pub struct Metrics {
+    registry: Registry,
+    received: IntCounterVec,
+    sent: IntCounterVec,
+    processing: HistogramVec,
+    workers: IntGaugeVec,
+    errors: IntCounterVec,
+    connected_workers: IntGauge,
+    finished: IntCounterVec,
+    failures: IntCounterVec,
+    http: IntCounterVec,
+    replies_dropped: IntCounterVec,
+    reloads: IntCounterVec,
+    worker_info: IntGaugeVec,
+}
+
+impl Metrics {
+    /// All metrics, registered and at zero.
+    ///
+    /// # Errors
+    /// When two metrics have the same name, which is a mistake in this file.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            let vector = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(vector.clone()))?;
+            Ok::<_, prometheus::Error>(vector)
+        };
+        let gauge = |name: &str, help: &str, labels: &[&str]| {
+            let vector = IntGaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(vector.clone()))?;
+            Ok::<_, prometheus::Error>(vector)
+        };
+        let processing = HistogramVec::new(
+            HistogramOpts::new(
+                "microservices_job_processing_seconds",
+                "Time spent processing jobs",
+            )
+            .buckets(vec![0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0]),
+            &["service", "job_type"],
+        )?;
+        registry.register(Box::new(processing.clone()))?;
+        let connected_workers = IntGauge::new(
+            "microservices_connected_workers",
+            "Number of workers connected to the bus",
+        )?;
+        registry.register(Box::new(connected_workers.clone()))?;
+        let all = Self {
+            received: counter(
+                "microservices_messages_received_total",
+                "Total number of messages received by service",
+                &["service", "type"],
+            )?,
+            sent: counter(
+                "microservices_messages_sent_total",
+                "Total number of messages sent by service",
+                &["service", "type"],
+            )?,
+            errors: counter(
+                "microservices_job_errors_total",
+                "Total number of job processing errors",
+                &["service", "error_type"],
+            )?,
+            workers: gauge(
+                "microservices_workers_total",
+                "Number of workers by type",
+                &["type"],
+            )?,
+            finished: counter(
+                "warren_jobs_finished_total",
+                "Runs of jobs by what came of them",
+                &["worker", "outcome"],
+            )?,
+            failures: counter(
+                "warren_job_failures_total",
+                "Runs of jobs that failed, by reason",
+                &["worker", "reason"],
+            )?,
+            http: counter(
+                "warren_http_requests_total",
+                "HTTP requests by worker and status",
+                &["worker", "status"],
+            )?,
+            replies_dropped: counter(
+                "warren_replies_dropped_total",
+                "Replies and errors that no call waited for any more",
+                &["worker"],
+            )?,
+            reloads: counter(
+                "warren_reloads_total",
+                "Plugin files by what came of them",
+                &["result"],
+            )?,
+            worker_info: gauge(
+                "warren_worker_info",
+                "The version that serves: always 1",
+                &["worker", "version", "digest"],
+            )?,
+            processing,
+            connected_workers,
+            registry,
+        };
+        all.registry.register(Box::new(ProcessTime::new()?))?;
+        #[cfg(target_os = "linux")]
+        all.registry.register(Box::new(
+            prometheus::process_collector::ProcessCollector::for_self(),
+        ))?;
+        Ok(all)
+    }
+
+    /// The registry, for metrics that are registered elsewhere.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The text that Prometheus scrapes.
+    ///
+    /// # Errors
+    /// When a metric cannot be written, which is a mistake in this file.
+    pub fn encode(&self) -> Result<String, prometheus::Error> {
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+
+    /// A message reached a worker. `kind` is one of MicroServices.js' words: `job_request`,
+    /// `job_activated`, `error`.
+    pub fn received(&self, worker: &WorkerType, kind: &str) {
+        self.received
+            .with_label_values(&[&service(worker), kind])
+            .inc();
+    }
+
+    /// A worker sent a message: `job_request`, `worker_registration`.
+    pub fn sent(&self, worker: &WorkerType, kind: &str) {
+        self.sent.with_label_values(&[&service(worker), kind]).inc();
+    }
+
+    /// A run of a job has ended. `outcome`: `ok`, `retry`, `dead`, `failed`, `expired` or
+    /// `interrupted`.
+    pub fn finished(&self, worker: &WorkerType, outcome: &str, took: Duration) {
+        self.finished
+            .with_label_values(&[worker.as_str(), outcome])
+            .inc();
+        self.processing
+            .with_label_values(&[service(worker).as_str(), "job_processing"])
+            .observe(took.as_secs_f64());
+    }
+
+    /// A run has failed for this reason.
+    pub fn failed(&self, worker: &WorkerType, reason: &str) {
+        self.failures
+            .with_label_values(&[worker.as_str(), reason])
+            .inc();
+    }
+
+    /// A job went wrong in MicroServices.js' sense: `no_worker_available`, `job_retry`,
+    /// `job_max_retries_exceeded`.
+    pub fn job_error(&self, worker: &WorkerType, error_type: &str) {
+        self.errors
+            .with_label_values(&[&service(worker), error_type])
+            .inc();
+    }
+
+    /// An HTTP request was answered.
+    pub fn answered(&self, worker: &str, status: u16) {
+        self.http
+            .with_label_values(&[worker, &status.to_string()])
+            .inc();
+    }
+
+    /// A reply came too late.
+    pub fn reply_dropped(&self, worker: &WorkerType) {
+        self.replies_dropped
+            .with_label_values(&[worker.as_str()])
+            .inc();
+    }
+
+    /// A plugin file was `loaded`, `swapped`, `rejected` or `removed`.
+    pub fn reloaded(&self, result: &str) {
+        self.reloads.with_label_values(&[result]).inc();
+    }
+
+    /// A worker is on the bus from this host, or no longer.
+    pub fn present(&self, worker: &WorkerType, present: bool) {
+        self.workers
+            .with_label_values(&[worker.as_str()])
+            .set(i64::from(present));
+        if present {
+            self.connected_workers.inc();
+        } else {
+            self.connected_workers.dec();
+        }
+    }
+
+    /// This version of a worker serves, or no longer.
+    pub fn serving(&self, worker: &WorkerType, version: &str, digest: &str, serves: bool) {
+        let labels = [worker.as_str(), version, digest];
+        if serves {
+            self.worker_info.with_label_values(&labels).set(1);
+        } else {
+            // It may never have been set.
+            let _ = self.worker_info.remove_label_values(&labels);
+        }
+    }
+}
+
+/// What MicroServices.js calls a worker in its metrics.
+fn service(worker: &WorkerType) -> String {
+    format!("worker-{worker}")
+}
