@@ -2,7 +2,7 @@
 //! [`Plugin`] out.
 
 use std::{
-    sync::{Arc, Weak},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -63,7 +63,7 @@ struct Inner {
 }
 
 impl Engine {
-    /// Makes an engine and starts its ticker, which ends with the engine.
+    /// Makes an engine and starts its ticker, which ends with the engine and its last plugin.
     ///
     /// # Errors
     /// [`EngineError`] when wasmtime refuses the configuration on this machine.
@@ -83,13 +83,12 @@ impl Engine {
         };
         let (linker, probe_linker) =
             linkers(&engine).map_err(|error| EngineError(format!("{error:#}")))?;
-        let inner = Arc::new(Inner {
+        start_ticker(&engine)?;
+        Ok(Self(Arc::new(Inner {
             engine,
             linker,
             probe_linker,
-        });
-        start_ticker(&inner)?;
-        Ok(Self(inner))
+        })))
     }
 
     /// Turns the bytes of a file into a plugin: validates, compiles off the async threads, links,
@@ -207,12 +206,14 @@ fn linkers(engine: &wasmtime::Engine) -> wasmtime::Result<(Linker<State>, Linker
     Ok((full, probe))
 }
 
-fn start_ticker(inner: &Arc<Inner>) -> Result<(), EngineError> {
-    let engine: Weak<Inner> = Arc::downgrade(inner);
+/// The ticker holds the engine weakly, and wasmtime's own rather than ours: plugins keep that one
+/// alive, and without ticks they would not be stopped.
+fn start_ticker(engine: &wasmtime::Engine) -> Result<(), EngineError> {
+    let engine = engine.weak();
     let tick = move || {
-        while let Some(inner) = engine.upgrade() {
-            inner.engine.increment_epoch();
-            drop(inner);
+        while let Some(engine) = engine.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
             std::thread::sleep(TICK);
         }
     };
@@ -234,8 +235,15 @@ fn validate(bytes: &[u8]) -> Result<(), LoadError> {
             bytes.len()
         ));
     }
-    if bytes.starts_with(COMPONENT) {
-        return Ok(());
+    if let Some(sections) = bytes.strip_prefix(COMPONENT) {
+        if is_whole(sections) {
+            return Ok(());
+        }
+        return wrong(format!(
+            "the file ends after {} bytes in the middle of a section: it is truncated, so copy it \
+             again",
+            bytes.len()
+        ));
     }
     if bytes.starts_with(MODULE) {
         return wrong(
@@ -251,6 +259,29 @@ fn validate(bytes: &[u8]) -> Result<(), LoadError> {
         ));
     }
     wrong("it is not WebAssembly: the file does not begin with the magic bytes `\\0asm`".to_owned())
+}
+
+/// Whether the last section ends where the file does. A section is a byte for its kind, its
+/// length in LEB128, and as many bytes.
+fn is_whole(mut sections: &[u8]) -> bool {
+    while let [_kind, rest @ ..] = sections {
+        let mut length = 0usize;
+        let mut digits = rest.iter().take(5).enumerate();
+        let body = loop {
+            let Some((index, digit)) = digits.next() else {
+                return false;
+            };
+            length |= usize::from(digit & 0x7f) << (7 * index);
+            if digit & 0x80 == 0 {
+                break rest.get(index + 1..).unwrap_or_default();
+            }
+        };
+        let Some(next) = body.get(length..) else {
+            return false;
+        };
+        sections = next;
+    }
+    true
 }
 
 fn exports(component: &Component, engine: &wasmtime::Engine) -> String {

@@ -78,6 +78,7 @@ pub(crate) async fn serve(
     let pre = plugin.pre.clone();
     let limits = worker.limits.clone();
     let (rest_sender, rest) = oneshot::channel();
+    let (early_taken, early_are_taken) = oneshot::channel::<()>();
     let late_sends = sends.clone();
     // A task of its own: the guest goes on streaming the body when the head has left.
     tokio::spawn(async move {
@@ -95,20 +96,26 @@ pub(crate) async fn serve(
         let result = match ended {
             Err(fault) => Err(fault),
             Ok(Err(error)) => Err(run::read_fault(&error, &store)),
-            Ok(Ok(())) => Ok(late_sends.take()),
+            Ok(Ok(())) => Ok(()),
         };
         store.data().log.finish();
         // The channel to the head is closed with the store: a guest that never answered is known
-        // by that, so the reason must be there first.
-        let _ = rest_sender.send(result);
+        // by that.
         drop(store);
+        // The guest may be done before anybody has looked at its response: what it sent before
+        // that must not be taken for late. The other end is only ever dropped.
+        let _ = early_are_taken.await;
+        let _ = rest_sender.send(result.map(|()| late_sends.take()));
         drop(permit);
     });
 
-    match head.await {
+    let head = head.await;
+    let sends = sends.take();
+    drop(early_taken);
+    match head {
         Ok(Ok(response)) => Ok(HttpResponse {
             response: response.map(|body| body.map_err(std::io::Error::other).boxed_unsync()),
-            sends: sends.take(),
+            sends,
             rest,
         }),
         Ok(Err(code)) => Err(HttpError::NoResponse(format!("{code:?}"))),

@@ -105,3 +105,70 @@ impl ResourceLimiter for MemoryLimiter {
         MAX_ITEMS
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::{Engine, Instance, Module, Store};
+
+    use super::*;
+
+    /// Runs a core module's `run` under a limit of ten pages of 64 KiB, and returns what it says
+    /// and whether something was denied.
+    fn run(module: &str) -> (wasmtime::Result<i32>, bool) {
+        let limits = Limits {
+            memory_bytes: 10 << 16,
+            ..Limits::default()
+        };
+        let engine = Engine::default();
+        let module = Module::new(&engine, wat::parse_str(module).unwrap()).unwrap();
+        let mut store = Store::new(&engine, MemoryLimiter::new(&limits));
+        store.limiter(|limiter| limiter);
+        let instance = Instance::new(&mut store, &module, &[]).unwrap();
+        let run = instance.get_typed_func::<(), i32>(&mut store, "run");
+        let result = run.unwrap().call(&mut store, ());
+        (result, store.data().denied)
+    }
+
+    #[test]
+    fn one_memory_grows_to_the_limit() {
+        let module = |pages: u32| {
+            format!(
+                r#"(module (memory 4)
+                    (func (export "run") (result i32) (memory.grow (i32.const {pages}))))"#
+            )
+        };
+        assert!(matches!(run(&module(6)), (Ok(4), false)));
+        assert!(matches!(run(&module(7)), (Ok(-1), true)));
+    }
+
+    #[test]
+    fn all_memories_count_together() {
+        let module = |pages: u32| {
+            format!(
+                r#"(module (memory $a 4) (memory $b 4)
+                    (func (export "run") (result i32)
+                        (drop (memory.grow $a (i32.const 1)))
+                        (memory.grow $b (i32.const {pages}))))"#
+            )
+        };
+        assert!(matches!(run(&module(1)), (Ok(4), false)));
+        assert!(matches!(run(&module(2)), (Ok(-1), true)));
+    }
+
+    #[test]
+    fn objects_of_the_garbage_collector_count_too() {
+        let module = r#"(module
+            (type $bytes (array (mut i8)))
+            (type $list (struct (field (ref null $list)) (field (ref $bytes))))
+            (global $held (mut (ref null $list)) (ref.null $list))
+            (func (export "run") (result i32)
+                (loop $more
+                    (global.set $held (struct.new $list
+                        (global.get $held)
+                        (array.new_default $bytes (i32.const 60000))))
+                    (br $more))
+                (unreachable)))"#;
+        let (result, denied) = run(module);
+        assert!(result.is_err() && denied, "{result:?}");
+    }
+}

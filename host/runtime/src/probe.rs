@@ -187,3 +187,63 @@ fn trap_instance(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(change: impl FnOnce(&mut descriptor::Description)) -> Result<Description, String> {
+        let mut said = descriptor::Description {
+            worker_type: "WB".to_owned(),
+            version: "1.0.0".to_owned(),
+            summary: "Stores movies".to_owned(),
+            accepts: Vec::new(),
+            annotations: Vec::new(),
+        };
+        change(&mut said);
+        read(said, true).map_err(|error| error.to_string())
+    }
+
+    fn path(path: &str) -> Result<Option<String>, String> {
+        let annotation = ("http.path".to_owned(), path.to_owned());
+        said(|said| said.annotations = vec![annotation]).map(|read| read.http_path)
+    }
+
+    #[test]
+    fn a_wrong_worker_type_is_named() {
+        let error = said(|said| said.worker_type = "W B".to_owned()).unwrap_err();
+        assert!(error.contains("`W B`"), "{error}");
+    }
+
+    #[test]
+    fn the_first_encoding_of_the_bus_is_taken_and_json_when_there_is_no_wish() {
+        let accepts = |wanted: &[&str]| {
+            let wanted = wanted.iter().map(|&text| text.to_owned()).collect();
+            said(|said| said.accepts = wanted).map(|read| read.accepts)
+        };
+        assert_eq!(accepts(&[]), Ok(Encoding::Json));
+        assert_eq!(
+            accepts(&["text/csv", "application/msgpack", "application/json"]),
+            Ok(Encoding::from_content_type("application/msgpack").unwrap())
+        );
+        let error = accepts(&["text/csv"]).unwrap_err();
+        assert!(error.contains("application/json"), "{error}");
+    }
+
+    #[test]
+    fn an_http_path_begins_with_a_slash_and_has_nothing_invisible_in_it() {
+        assert_eq!(path("/movies/"), Ok(Some("/movies/".to_owned())));
+        for wrong in ["", "movies", "/mo vies", "/a\r\nb", "/filme-ü"] {
+            let error = path(wrong).unwrap_err();
+            assert!(error.contains("http.path"), "{wrong}: {error}");
+        }
+        path(&"/".repeat(MAX_TEXT_BYTES + 1)).unwrap_err();
+    }
+
+    #[test]
+    fn what_an_operator_reads_is_short_and_obeys_no_terminal() {
+        said(|said| said.summary = "Stores \u{1b}[2Jmovies".to_owned()).unwrap_err();
+        said(|said| said.version = "1\n2".to_owned()).unwrap_err();
+        said(|said| said.summary = "x".repeat(MAX_TEXT_BYTES + 1)).unwrap_err();
+    }
+}

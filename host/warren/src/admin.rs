@@ -89,7 +89,7 @@ async fn readyz(State(admin): State<Admin>) -> Response {
 fn reasons_not_ready(admin: &Admin) -> Vec<String> {
     let Admin { host, shelf } = admin;
     let mut reasons = Vec::new();
-    if host.stopping.is_cancelled() {
+    if host.ending.is_cancelled() {
         reasons.push("the host is shutting down".to_owned());
     }
     if !shelf.is_started() {

@@ -179,3 +179,90 @@ pub(crate) fn call_error(error: PublishError, to: &Address) -> CallError {
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use warren_bus::EmbeddedBroker;
+    use warren_protocol::{Slip, Stop, WorkerType};
+
+    use super::*;
+
+    struct Fixture {
+        calls: Calls,
+        bus: Arc<dyn Bus>,
+        caller: WorkerId,
+    }
+
+    fn fixture() -> Fixture {
+        let (bus, _inbox) = EmbeddedBroker::default().connect("test");
+        let bus: Arc<dyn Bus> = Arc::new(bus);
+        let metrics = Arc::new(Metrics::new().unwrap());
+        Fixture {
+            calls: Calls::new(bus.clone(), Encoding::Json, metrics),
+            bus,
+            caller: WorkerId::draw(&WorkerType::new("WA").unwrap()),
+        }
+    }
+
+    fn call(to: &str, timeout: Duration) -> Call {
+        let data = Payload::new(Encoding::Json, Bytes::from_static(b"{\"n\":1}")).unwrap();
+        Call {
+            slip: Slip {
+                stops: vec![Stop::new(to)],
+                data,
+            },
+            timeout,
+            trace_parent: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_to_a_type_that_nobody_serves_fails_at_once() {
+        let Fixture { calls, caller, .. } = fixture();
+        let reply = calls
+            .call(&caller, call("WX:*", Duration::from_secs(60)))
+            .await;
+        let worker_type = "WX".to_owned();
+        assert_eq!(reply, Err(CallError::UnknownType { worker_type }));
+    }
+
+    #[tokio::test]
+    async fn a_reply_wakes_the_call_with_its_correlation_id_once() {
+        let Fixture { calls, bus, caller } = fixture();
+        let other = WorkerId::draw(&WorkerType::new("WB").unwrap());
+        let mut jobs = bus.join(&other, 1).await.unwrap();
+        let asking = calls.call(&caller, call("WB:*", Duration::from_secs(60)));
+        let answering = async {
+            let job = jobs.recv().await.unwrap();
+            assert_eq!(job.message.reply_to.as_ref(), Some(&caller));
+            let correlation_id = job.message.correlation_id.clone().unwrap();
+            assert!(calls.is_waiting(&correlation_id));
+            let data = Payload::new(Encoding::Json, Bytes::from_static(b"42")).unwrap();
+            assert!(calls.resolve(&correlation_id, Ok(data.clone())));
+            assert!(!calls.resolve(&correlation_id, Ok(data)));
+            job.ack().await.unwrap();
+        };
+        let (reply, ()) = tokio::join!(asking, answering);
+        assert_eq!(
+            reply.unwrap().to_bytes().unwrap(),
+            Bytes::from_static(b"42")
+        );
+    }
+
+    #[tokio::test]
+    async fn a_call_without_a_reply_ends_at_its_timeout_and_leaves_nothing_behind() {
+        let Fixture { calls, bus, caller } = fixture();
+        let other = WorkerId::draw(&WorkerType::new("WB").unwrap());
+        let _jobs = bus.join(&other, 1).await.unwrap();
+        let reply = calls
+            .call(&caller, call("WB:*", Duration::from_millis(50)))
+            .await;
+        let expected = CallError::Timeout {
+            address: "WB:*".to_owned(),
+            after_ms: 50,
+        };
+        assert_eq!(reply, Err(expected));
+        assert!(calls.lock().is_empty());
+    }
+}

@@ -4,7 +4,6 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 use warren_bus::{Delivery, Inbox, Kind, Subscription};
 use warren_protocol::{Address, CallError};
 use warren_runtime::{Occasion, Permit};
@@ -148,8 +147,16 @@ async fn dispatch(host: &Host, seat: &Seat, version: &Version, permit: Permit, d
     };
     let stop = seat.interrupt.child_token();
     let run = {
-        let _stop_when_lost = StopWhenLost::new(&delivery, &stop);
-        version.pool.run(&permit, &job, occasion, stop).await
+        let run = version.pool.run(&permit, &job, occasion, stop.clone());
+        tokio::pin!(run);
+        tokio::select! {
+            run = &mut run => run,
+            // The connection that delivered the job is gone: the broker gives it to somebody else.
+            () = delivery.lost.cancelled() => {
+                stop.cancel();
+                run.await
+            }
+        }
     };
     // The instance is free for the next job while this one's consequences are made safe.
     drop(permit);
@@ -157,24 +164,4 @@ async fn dispatch(host: &Host, seat: &Seat, version: &Version, permit: Permit, d
     let took: Duration = run.took;
     let outcome = settle::settle(host, seat, version, delivery, job, run).await;
     host.metrics.finished(worker_type, outcome, took);
-}
-
-/// Stops a run whose job belongs to somebody else by now: the connection that delivered it is gone
-/// and the broker has given it to another host.
-struct StopWhenLost(tokio::task::JoinHandle<()>);
-
-impl StopWhenLost {
-    fn new(delivery: &Delivery, stop: &CancellationToken) -> Self {
-        let (lost, stop) = (delivery.lost.clone(), stop.clone());
-        Self(tokio::spawn(async move {
-            lost.cancelled().await;
-            stop.cancel();
-        }))
-    }
-}
-
-impl Drop for StopWhenLost {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }

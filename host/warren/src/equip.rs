@@ -44,6 +44,19 @@ impl Equipment {
         })
     }
 
+    /// The path prefix under which a plugin serves HTTP: the operator's, else the plugin's wish, else
+    /// its type.
+    pub(crate) fn http_path(&self, worker_type: &WorkerType, plugin: &Plugin) -> Option<String> {
+        plugin.serves_http().then(|| {
+            let own = self.config.workers.get(worker_type);
+            let configured = own.and_then(|own| own.http_path.clone());
+            let wished = plugin.description.http_path.clone();
+            configured
+                .or(wished)
+                .unwrap_or_else(|| format!("/{worker_type}/"))
+        })
+    }
+
     /// A version of the worker `id`, ready to serve.
     #[must_use]
     pub(crate) fn version(
@@ -55,13 +68,7 @@ impl Equipment {
     ) -> Version {
         let own = self.config.workers.get(id.worker_type());
         let limits = own.map_or(&self.config.limits, |own| &own.limits);
-        let http_path = plugin.serves_http().then(|| {
-            let configured = own.and_then(|own| own.http_path.clone());
-            let wished = plugin.description.http_path.clone();
-            configured
-                .or(wished)
-                .unwrap_or_else(|| format!("/{}/", id.worker_type()))
-        });
+        let http_path = self.http_path(id.worker_type(), &plugin);
         let (calls, caller) = (host.calls.clone(), id.clone());
         let call: CallFn = Arc::new(move |call| {
             let (calls, caller) = (calls.clone(), caller.clone());

@@ -25,6 +25,8 @@ pub(crate) struct Host {
     pub metrics: Arc<Metrics>,
     /// How envelopes are written.
     pub encoding: Encoding,
+    /// Cancelled when the host has been asked to end: it is not ready any more.
+    pub(crate) ending: CancellationToken,
     /// Cancelled when nothing new may begin: what is delivered now is given back.
     pub stopping: CancellationToken,
     /// Cancelled when what still runs is interrupted.

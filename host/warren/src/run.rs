@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::Context;
+use futures_util::future::join_all;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use warren_bus::{Bus, EmbeddedBroker, Inbox, RabbitMq, RabbitMqConfig};
@@ -75,6 +76,7 @@ impl Link {
                 let urls = urls.iter().map(|url| url.expose().to_owned()).collect();
                 let mut settings = RabbitMqConfig::new(urls, name.clone());
                 settings.encoding = config.encoding;
+                settings.max_message_bytes = settings.max_message_bytes.max(envelope_bytes(config));
                 let (bus, inbox) = RabbitMq::connect(settings)?;
                 Ok(Self {
                     name,
@@ -84,6 +86,21 @@ impl Link {
             }
         }
     }
+}
+
+/// The largest message that the workers' limits allow: a payload may grow when it is written in
+/// another encoding, and the envelope comes on top.
+fn envelope_bytes(config: &Config) -> usize {
+    const ENVELOPE: u64 = 64 << 10;
+    let own = config
+        .workers
+        .values()
+        .map(|worker| worker.limits.payload_bytes);
+    let largest = own
+        .chain([config.limits.payload_bytes])
+        .max()
+        .unwrap_or_default();
+    usize::try_from(largest.saturating_mul(2).saturating_add(ENVELOPE)).unwrap_or(usize::MAX)
 }
 
 /// An engine that can serve every worker of the configuration.
@@ -134,6 +151,7 @@ pub async fn run(
         registry: Registry::default(),
         metrics,
         encoding: config.encoding,
+        ending: shutdown.clone(),
         stopping: CancellationToken::new(),
         interrupt: CancellationToken::new(),
         work: TaskTracker::new(),
@@ -205,13 +223,13 @@ pub async fn run(
     Ok(())
 }
 
-/// Starts nothing new, says goodbye, lets what runs finish until `deadline` and interrupts the
+/// Says goodbye, starts nothing new, lets what runs finish until `deadline` and interrupts the
 /// rest, which goes back to the bus.
 async fn drain(host: &Arc<Host>, deadline: Instant) {
+    // Leave before stopping: what is given back must not come here again.
+    let seats = host.registry.all();
+    join_all(seats.iter().map(|seat| host.bus.leave(&seat.id))).await;
     host.stopping.cancel();
-    for seat in host.registry.all() {
-        host.bus.leave(&seat.id).await;
-    }
     host.work.close();
     if tokio::time::timeout_at(deadline.into(), host.work.wait())
         .await

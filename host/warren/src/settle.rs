@@ -332,3 +332,21 @@ fn backoff(base: Duration, attempt: u32) -> Duration {
     let delay = base.saturating_mul(1 << doublings).min(MAX_RETRY_DELAY);
     delay.mul_f64(rand::rng().random_range(0.8..1.2))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_attempt_waits_about_twice_as_long_up_to_an_hour() {
+        let check = |attempt, seconds: f64| {
+            let delay = backoff(Duration::from_secs(2), attempt).as_secs_f64();
+            let range = seconds * 0.8..=seconds * 1.2;
+            assert!(range.contains(&delay), "attempt {attempt}: {delay} s");
+        };
+        check(1, 2.0);
+        check(2, 4.0);
+        check(4, 16.0);
+        check(40, 3600.0);
+    }
+}

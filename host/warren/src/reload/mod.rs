@@ -133,11 +133,15 @@ impl Reload {
         for file in gone {
             self.known.remove(&file);
             self.shelf.remove(&file);
-            if self.stage.take_away(&file).await {
-                // A file that was turned away because of this one gets its chance.
-                self.known.retain(|file, _| !self.shelf.lost_a_claim(file));
-            }
+            self.stage.take_away(&file).await;
         }
+        // A file that was turned away because of another one gets its chance: the next scan finds
+        // it new.
+        let (shelf, registry) = (&self.shelf, &self.host.registry);
+        self.known.retain(|file, _| {
+            let wanted = shelf.wanted(file);
+            wanted.is_none_or(|wanted| registry.get(&wanted).is_some())
+        });
     }
 
     /// The plugin files in the folder. `None` when it cannot be listed: that is no reason to stop

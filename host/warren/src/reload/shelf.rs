@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use warren_protocol::WorkerType;
 use warren_runtime::Digest;
 
 use super::stage::Rejection;
@@ -34,6 +35,8 @@ pub(crate) enum FileState {
         step: &'static str,
         /// Why, and what to do.
         error: String,
+        /// The type that another file serves.
+        wanted: Option<WorkerType>,
         /// It was there when the host started.
         at_start: bool,
         /// The version before it goes on serving.
@@ -72,11 +75,16 @@ impl Shelf {
         at_start: bool,
         old_version_serves: bool,
     ) {
-        let Rejection { step, error } = rejection;
+        let Rejection {
+            step,
+            error,
+            wanted,
+        } = rejection;
         let state = FileState::Rejected {
             digest,
             step,
             error,
+            wanted,
             at_start,
             old_version_serves,
         };
@@ -87,12 +95,12 @@ impl Shelf {
         self.lock().files.remove(file);
     }
 
-    /// Whether the file was turned away because another one serves its type.
-    pub(super) fn lost_a_claim(&self, file: &Path) -> bool {
-        matches!(
-            self.lock().files.get(file),
-            Some(FileState::Rejected { step: "claim", .. })
-        )
+    /// The type that the file would have served, had another one not been there before it.
+    pub(super) fn wanted(&self, file: &Path) -> Option<WorkerType> {
+        match self.lock().files.get(file) {
+            Some(FileState::Rejected { wanted, .. }) => wanted.clone(),
+            _ => None,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -28,9 +28,11 @@ pub(super) struct Stage {
 
 /// Why a file does not serve.
 pub(super) struct Rejection {
-    /// `validate`, `compile`, `link`, `probe` or `claim`.
+    /// `validate`, `compile`, `link`, `probe`, `claim` or `join`.
     pub(super) step: &'static str,
     pub(super) error: String,
+    /// The type that another file serves: it may become free.
+    pub(super) wanted: Option<WorkerType>,
 }
 
 impl From<LoadError> for Rejection {
@@ -38,6 +40,7 @@ impl From<LoadError> for Rejection {
         Self {
             step: error.step(),
             error: error.to_string(),
+            wanted: None,
         }
     }
 }
@@ -61,6 +64,7 @@ impl Stage {
         gone: &[PathBuf],
     ) -> Result<Arc<Version>, Rejection> {
         let worker_type = plugin.description.worker_type.clone();
+        self.check_path(&worker_type, &plugin, file)?;
         let before = self.seat_of(file);
         match self.host.registry.get(&worker_type) {
             Some(seat) => {
@@ -78,14 +82,40 @@ impl Stage {
         }
     }
 
-    /// Takes away the worker of a file; `false` when it served none.
-    pub(super) async fn take_away(&mut self, file: &Path) -> bool {
-        match self.seat_of(file) {
-            Some(seat) => {
-                self.remove(&seat).await;
-                true
-            }
-            None => false,
+    /// Takes away the worker of a file, if it has one.
+    pub(super) async fn take_away(&mut self, file: &Path) {
+        if let Some(seat) = self.seat_of(file) {
+            self.remove(&seat).await;
+        }
+    }
+
+    /// One path prefix leads to one worker.
+    fn check_path(
+        &self,
+        worker_type: &WorkerType,
+        plugin: &Plugin,
+        file: &Path,
+    ) -> Result<(), Rejection> {
+        let Some(path) = self.equipment.http_path(worker_type, plugin) else {
+            return Ok(());
+        };
+        let seats = self.host.registry.all();
+        let holder = seats.iter().find(|seat| {
+            seat.id.worker_type() != worker_type && seat.current().http_path.as_ref() == Some(&path)
+        });
+        match holder {
+            None => Ok(()),
+            Some(holder) => Err(Rejection {
+                step: "claim",
+                error: format!(
+                    "the path {path} leads to worker {} ({}) already; give {} another one with \
+                     `http_path` in [workers.{worker_type}]",
+                    holder.id.worker_type(),
+                    holder.current().file_name(),
+                    file_name(file)
+                ),
+                wanted: Some(holder.id.worker_type().clone()),
+            }),
         }
     }
 
@@ -149,6 +179,7 @@ impl Stage {
                 return Err(Rejection {
                     step: "join",
                     error: error.to_string(),
+                    wanted: None,
                 });
             }
         };
@@ -245,5 +276,6 @@ fn taken(worker_type: &WorkerType, file: &Path, holder: &Path) -> Rejection {
             file_name(holder),
             file_name(file)
         ),
+        wanted: Some(worker_type.clone()),
     }
 }

@@ -165,3 +165,51 @@ fn hop_id(job: &Job, index: usize, to: &Address, data: &Payload) -> String {
     }
     Uuid::new_v5(&HOP_NAMESPACE, &name).to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn payload(json: &'static str) -> Payload {
+        Payload::new(Encoding::Json, Bytes::from_static(json.as_bytes())).unwrap()
+    }
+
+    fn job(id: &str) -> Job {
+        Job {
+            route: vec![Stop::new("WB:*")],
+            position: 0,
+            data: payload("null"),
+            sender: Identity {
+                id: "WA:2000000000000".to_owned(),
+                worker_type: "WA".to_owned(),
+            },
+            id: id.to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_same_decision_has_the_same_id_and_another_decision_has_another() {
+        let to: Address = "WC:*".parse().unwrap();
+        let elsewhere: Address = "WD:*".parse().unwrap();
+        let id = hop_id(&job("J1"), 0, &to, &payload("{\"a\":1}"));
+        assert_eq!(id, hop_id(&job("J1"), 0, &to, &payload("{\"a\":1}")));
+        for other in [
+            hop_id(&job("J2"), 0, &to, &payload("{\"a\":1}")),
+            hop_id(&job("J1"), 1, &to, &payload("{\"a\":1}")),
+            hop_id(&job("J1"), 0, &elsewhere, &payload("{\"a\":1}")),
+            hop_id(&job("J1"), 0, &to, &payload("{\"a\":2}")),
+        ] {
+            assert_ne!(id, other);
+        }
+    }
+
+    #[test]
+    fn a_bare_value_in_bson_identifies_a_hop_too() {
+        let to: Address = "WC:*".parse().unwrap();
+        let bare = |json| payload(json).to(Encoding::Bson).unwrap();
+        let id = hop_id(&job("J1"), 0, &to, &bare("1"));
+        assert_ne!(id, hop_id(&job("J1"), 0, &to, &bare("2")));
+    }
+}

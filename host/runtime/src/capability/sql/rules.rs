@@ -40,7 +40,11 @@ const MAX_COLUMNS: c_int = 100;
 const MAX_PATTERN_BYTES: c_int = 1000;
 
 /// The limits. `ATTACH` is denied as well; this is the second lock on that door.
-#[allow(clippy::cast_possible_wrap, clippy::cast_possible_truncation, reason = "a small constant")]
+#[allow(
+    clippy::cast_possible_wrap,
+    clippy::cast_possible_truncation,
+    reason = "a small constant"
+)]
 const LIMITS: [(c_int, c_int); 5] = [
     (SQLITE_LIMIT_ATTACHED, 0),
     (SQLITE_LIMIT_COLUMN, MAX_COLUMNS),

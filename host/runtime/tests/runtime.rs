@@ -1,0 +1,18 @@
+//! What a plugin may do to its host and its neighbours, and what it may not, with real guests
+//! (`guests/`, `tests/guests/`) and with hand-written components where no compiler would help.
+
+#![allow(
+    missing_docs,
+    reason = "the names of the tests are their documentation"
+)]
+
+mod runtime {
+    mod bus;
+    mod capabilities;
+    mod faults;
+    mod host;
+    mod http;
+    mod isolation;
+    mod load;
+    mod sql;
+}

@@ -1,0 +1,120 @@
+//! A run sees nothing of the host and nothing of its neighbours, and cannot hold them up.
+
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use warren_runtime::Fault;
+
+use super::host::{Host, SHORT, job, occasion, order, reply};
+
+/// Fails unless everything that was tried was denied.
+fn all_denied(seen: &Value) {
+    for (what, result) in seen.as_object().unwrap() {
+        assert!(result.get("denied").is_some(), "{what}: {result}");
+    }
+}
+
+/// One thread for all: what does not give way stops the others.
+#[tokio::test(flavor = "current_thread")]
+async fn neighbours_of_an_endless_loop_go_on() {
+    let host = Host::new();
+    let pool = host.faulty(|worker| worker.limits.deadline = SHORT).await;
+    let looping = order(&pool, json!({"do": "loop"}));
+    let neighbours = async {
+        let mut n_done = 0;
+        let stop = CancellationToken::new();
+        let clock = std::time::Instant::now();
+        while clock.elapsed() < SHORT {
+            let permit = pool.permit().await.unwrap();
+            let job = job(&json!({"do": "done"}));
+            let run = pool.run(&permit, &job, occasion(), stop.clone()).await;
+            run.verdict.unwrap();
+            n_done += 1;
+            tokio::task::yield_now().await;
+        }
+        n_done
+    };
+    let (run, n_done) = tokio::join!(looping, neighbours);
+    assert_eq!(run.verdict, Err(Fault::Deadline(SHORT)));
+    assert!(n_done >= 5, "only {n_done} jobs in {SHORT:?}");
+}
+
+#[tokio::test]
+async fn nothing_survives_from_one_job_to_the_next() {
+    let host = Host::new();
+    let pool = host.faulty(|_| ()).await;
+    for _ in 0..3 {
+        let state = reply(&pool, json!({"do": "state"})).await;
+        assert_eq!(state, json!({"runs": 1}));
+    }
+}
+
+#[tokio::test]
+async fn a_guest_has_no_environment_and_no_arguments() {
+    let host = Host::new();
+    let pool = host.faulty(|_| ()).await;
+    let seen = reply(&pool, json!({"do": "env"})).await;
+    assert_eq!(seen, json!({"variables": [], "arguments": []}));
+}
+
+#[tokio::test]
+async fn a_guest_sees_no_files() {
+    let host = Host::new();
+    let pool = host.faulty(|_| ()).await;
+    all_denied(&reply(&pool, json!({"do": "fs"})).await);
+}
+
+#[tokio::test]
+async fn a_guest_has_no_network() {
+    let host = Host::new();
+    let pool = host.faulty(|_| ()).await;
+    all_denied(&reply(&pool, json!({"do": "net"})).await);
+}
+
+#[tokio::test]
+async fn a_pool_runs_as_many_jobs_at_once_as_it_has_permits() {
+    let host = Host::new();
+    let pool = host.faulty(|worker| worker.limits.concurrency = 2).await;
+    let first = pool.permit().await.unwrap();
+    let _second = pool.permit().await.unwrap();
+    assert_eq!(pool.in_flight(), 2);
+    let third = pool.permit();
+    tokio::pin!(third);
+    assert!(futures_util::poll!(&mut third).is_pending());
+    drop(first);
+    third.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_pool_is_idle_when_its_last_run_has_ended() {
+    let host = Host::new();
+    let pool = host.faulty(|worker| worker.limits.concurrency = 2).await;
+    pool.idle().await;
+    let permit = pool.permit().await.unwrap();
+    let idle = pool.idle();
+    tokio::pin!(idle);
+    assert!(futures_util::poll!(&mut idle).is_pending());
+    drop(permit);
+    idle.await;
+    assert_eq!(pool.in_flight(), 0);
+}
+
+#[tokio::test]
+async fn a_host_that_has_no_room_left_is_not_the_guests_fault() {
+    let host = Host::new();
+    let pool = host.faulty(|worker| worker.limits.concurrency = 60).await;
+    let stop = CancellationToken::new();
+    let sleeping = (0..50).map(|_| async {
+        let permit = pool.permit().await.unwrap();
+        let job = job(&json!({"do": "sleep"}));
+        pool.run(&permit, &job, occasion(), stop.clone()).await
+    });
+    let one_more = async {
+        tokio::task::yield_now().await;
+        let run = order(&pool, json!({"do": "done"})).await;
+        stop.cancel();
+        run
+    };
+    let (_, run) = tokio::join!(futures_util::future::join_all(sleeping), one_more);
+    let fault = run.verdict.unwrap_err();
+    assert_eq!(fault.reason(), "host", "{fault}");
+}
