@@ -19,6 +19,7 @@ use crate::{
         exports::warren::worker::{descriptor, handler},
     },
     probe,
+    scheduling::Scheduling,
     state::State,
 };
 
@@ -26,14 +27,19 @@ use crate::{
 const TICK: Duration = Duration::from_millis(10);
 /// The largest file that is taken for a plugin: a Python guest with libraries has 30 MB.
 const MAX_FILE_BYTES: usize = 256 << 20;
+/// Instances in which plugins may be asked what they are at the same time: beyond those that run.
+const PROBES: u32 = 24;
+
 /// How an engine is made.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
-    /// Instances that may live at the same time, all plugins together. Address space for each is
-    /// set aside at the start, memory is not.
+    /// Instances that may live at the same time, all plugins together; further runs wait. Address
+    /// space for each is set aside at the start, memory is not.
     pub max_instances: u32,
     /// The most linear memory that any worker may be granted, in bytes.
     pub max_memory_bytes: u64,
+    /// Threads on which runs are polled: those of the async runtime.
+    pub n_threads: usize,
 }
 
 impl Default for EngineConfig {
@@ -41,6 +47,7 @@ impl Default for EngineConfig {
         Self {
             max_instances: 1000,
             max_memory_bytes: 256 << 20,
+            n_threads: std::thread::available_parallelism().map_or(1, usize::from),
         }
     }
 }
@@ -60,6 +67,7 @@ struct Inner {
     linker: Linker<State>,
     /// What `describe` is linked with: base WASI, and nothing that reaches anything.
     probe_linker: Linker<State>,
+    scheduling: Arc<Scheduling>,
 }
 
 impl Engine {
@@ -83,11 +91,13 @@ impl Engine {
         };
         let (linker, probe_linker) =
             linkers(&engine).map_err(|error| EngineError(format!("{error:#}")))?;
-        start_ticker(&engine)?;
+        let scheduling = Arc::new(Scheduling::new(config.max_instances, config.n_threads));
+        start_ticker(&engine, scheduling.clone())?;
         Ok(Self(Arc::new(Inner {
             engine,
             linker,
             probe_linker,
+            scheduling,
         })))
     }
 
@@ -141,9 +151,17 @@ impl Engine {
                 exports(component, &self.0.engine)
             )));
         }
-        let said = probe::describe(&self.0.probe_linker, component, &descriptor, scratch).await?;
+        let said = probe::describe(
+            &self.0.probe_linker,
+            &self.0.scheduling,
+            component,
+            &descriptor,
+            scratch,
+        )
+        .await?;
         let description = probe::read(said, http.is_some())?;
         Ok(Plugin {
+            scheduling: self.0.scheduling.clone(),
             pre,
             handler,
             http,
@@ -181,7 +199,7 @@ fn common() -> Config {
 fn pooling(config: &EngineConfig) -> Config {
     const RESIDENT_BYTES: usize = 256 << 10;
     const CORE_INSTANCES_EACH: u32 = 4;
-    let n = config.max_instances;
+    let n = config.max_instances.saturating_add(PROBES);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(n)
         .total_core_instances(n.saturating_mul(CORE_INSTANCES_EACH))
@@ -208,10 +226,11 @@ fn linkers(engine: &wasmtime::Engine) -> wasmtime::Result<(Linker<State>, Linker
 
 /// The ticker holds the engine weakly, and wasmtime's own rather than ours: plugins keep that one
 /// alive, and without ticks they would not be stopped.
-fn start_ticker(engine: &wasmtime::Engine) -> Result<(), EngineError> {
+fn start_ticker(engine: &wasmtime::Engine, scheduling: Arc<Scheduling>) -> Result<(), EngineError> {
     let engine = engine.weak();
     let tick = move || {
         while let Some(engine) = engine.upgrade() {
+            scheduling.tick();
             engine.increment_epoch();
             drop(engine);
             std::thread::sleep(TICK);

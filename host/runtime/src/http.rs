@@ -53,6 +53,7 @@ pub(crate) async fn serve(
     };
     let mut store = run::store(
         &plugin.pre,
+        &plugin.scheduling,
         worker,
         plugin.description.accepts,
         occasion,

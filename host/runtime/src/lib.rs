@@ -17,6 +17,7 @@ mod plugin;
 mod pool;
 mod probe;
 mod run;
+mod scheduling;
 mod state;
 
 pub use capability::{

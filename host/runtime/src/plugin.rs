@@ -1,13 +1,13 @@
 //! A loaded plugin: validated, compiled, linked, and what it says of itself. Immutable.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use sha2::{Digest as _, Sha256};
 use warren_protocol::{Encoding, WorkerType};
 use wasmtime::component::InstancePre;
 use wasmtime_wasi_http::p2::bindings::ProxyIndices;
 
-use crate::{bindings::exports::warren::worker::handler, state::State};
+use crate::{bindings::exports::warren::worker::handler, scheduling::Scheduling, state::State};
 
 /// The SHA-256 of a plugin's file.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,6 +30,8 @@ pub struct Description {
 
 /// A component that is ready to run. Cheap to share; bounded by whoever holds it.
 pub struct Plugin {
+    /// What it shares with the other plugins of its engine.
+    pub(crate) scheduling: Arc<Scheduling>,
     pub(crate) pre: InstancePre<State>,
     pub(crate) handler: Option<handler::GuestIndices>,
     pub(crate) http: Option<ProxyIndices>,

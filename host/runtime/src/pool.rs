@@ -39,9 +39,10 @@ pub struct Pool {
     n_permits: u32,
 }
 
-/// The right to one run. Given back when dropped.
+/// The right to one run: the worker's and the engine's. Given back when dropped.
 #[derive(Debug)]
-pub struct Permit(#[expect(dead_code, reason = "held, never read")] OwnedSemaphorePermit);
+#[expect(dead_code, reason = "held, never read")]
+pub struct Permit(OwnedSemaphorePermit, OwnedSemaphorePermit);
 
 impl Pool {
     /// Puts a plugin to work.
@@ -79,7 +80,17 @@ impl Pool {
     /// # Cancel safety
     /// Dropping the future gives up the place in the line and nothing else.
     pub async fn permit(&self) -> Option<Permit> {
-        self.permits.clone().acquire_owned().await.ok().map(Permit)
+        // The worker's first: a worker at its limit must not keep instances from the others.
+        let own = self.permits.clone().acquire_owned().await.ok()?;
+        let instance = self
+            .plugin
+            .scheduling
+            .instances
+            .clone()
+            .acquire_owned()
+            .await
+            .ok()?;
+        Some(Permit(own, instance))
     }
 
     /// Waits until nothing runs. Whoever calls this has made sure that nothing new begins.

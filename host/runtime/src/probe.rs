@@ -16,7 +16,7 @@ use wasmtime::{
 
 use crate::{
     Description, LoadError, Occasion, Worker, bindings::exports::warren::worker::descriptor, fault,
-    run, state::State,
+    run, scheduling::Scheduling, state::State,
 };
 
 /// `describe` only fills in a record.
@@ -37,6 +37,7 @@ const BASE_WASI: [&str; 7] = [
 /// Calls `describe`.
 pub(crate) async fn describe(
     base: &Linker<State>,
+    scheduling: &Arc<Scheduling>,
     component: &Component,
     descriptor: &descriptor::GuestIndices,
     scratch: &Arc<Worker>,
@@ -55,6 +56,7 @@ pub(crate) async fn describe(
     };
     let mut store = run::store(
         &pre,
+        scheduling,
         scratch,
         Encoding::Json,
         occasion,

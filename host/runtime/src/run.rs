@@ -14,6 +14,7 @@ use crate::{
     bindings::{exports::warren::worker::handler, warren::worker::types},
     capability::payload::{self, SlipError},
     fault,
+    scheduling::{FREE_TICKS, Scheduling},
     state::State,
 };
 
@@ -98,6 +99,7 @@ async fn run_job(
     };
     let mut store = store(
         &plugin.pre,
+        &plugin.scheduling,
         worker,
         accepts,
         occasion,
@@ -131,6 +133,7 @@ async fn run_job(
 /// the runtime is busy with guests.
 pub(crate) fn store(
     pre: &InstancePre<State>,
+    scheduling: &Arc<Scheduling>,
     worker: &Arc<Worker>,
     accepts: Encoding,
     occasion: Occasion,
@@ -142,13 +145,18 @@ pub(crate) fn store(
     let mut store = Store::new(pre.engine(), state);
     store.limiter(|state| &mut state.memory);
     store.set_epoch_deadline(1);
-    store.epoch_deadline_callback(|context| {
-        let state: &State = context.data();
-        Ok(if state.is_over() {
-            UpdateDeadline::Interrupt
-        } else {
-            UpdateDeadline::Yield(1)
-        })
+    let (scheduling, mut ticks) = (scheduling.clone(), 0_u32);
+    store.epoch_deadline_callback(move |context| {
+        if context.data().is_over() {
+            return Ok(UpdateDeadline::Interrupt);
+        }
+        ticks = ticks.saturating_add(1);
+        if ticks <= FREE_TICKS {
+            return Ok(UpdateDeadline::Yield(1));
+        }
+        let scheduling = scheduling.clone();
+        let turn = Box::pin(async move { scheduling.turn().await });
+        Ok(UpdateDeadline::YieldCustom(1, turn))
     });
     // One call may carry a payload, and one that is too large shall get an error, not a trap. The
     // same byte of the guest can be named thousands of times in one list, so its memory is no

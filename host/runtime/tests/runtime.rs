@@ -6,6 +6,7 @@
     reason = "the names of the tests are their documentation"
 )]
 
+#[cfg(test)]
 mod runtime {
     mod bus;
     mod capabilities;

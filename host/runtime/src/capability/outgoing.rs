@@ -18,3 +18,19 @@ impl WasiHttpHooks for DenyOutgoing {
         Box::new(async { Err(Error::HttpRequestDenied) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn every_request_is_refused() {
+        let request = http::Request::get("http://localhost:9091/metrics")
+            .body(WasiBody::default())
+            .unwrap();
+        let processed = Box::new(async { Ok(()) });
+        let answer = DenyOutgoing.send_request(request, None, processed);
+        let answer = Box::into_pin(answer).await;
+        assert!(matches!(answer, Err(Error::HttpRequestDenied)));
+    }
+}

@@ -26,7 +26,9 @@ async fn rows(pool: &Pool, statements: &[&str]) -> Value {
 async fn fails(pool: &Pool, statements: &[&str], error: &str, says: &str) {
     let answers = run(pool, statements).await;
     let last = answers.last().unwrap();
-    assert_eq!(last["error"], error, "{statements:?}: {last}");
+    let mut shown = last.to_string();
+    shown.truncate(shown.floor_char_boundary(200));
+    assert_eq!(last["error"], error, "{statements:?}: {shown}");
     let text = last["text"].as_str().unwrap();
     assert!(text.contains(says), "`{says}` is missing in: {text}");
 }
