@@ -60,6 +60,8 @@ struct Shared {
     board: Board,
     /// The epoch that is alive, if one is.
     epoch: watch::Sender<Option<Arc<Epoch>>>,
+    /// Cancelled when the bus is being closed: nothing that ends from now on is a failure.
+    closing: CancellationToken,
     /// Cancelled when everything has to end.
     stop: CancellationToken,
 }
@@ -80,6 +82,7 @@ impl RabbitMq {
             membership: Membership::default(),
             board: Board::default(),
             epoch: watch::Sender::new(None),
+            closing: CancellationToken::new(),
             stop: stop.clone(),
         });
         let (sender, inbox) = mpsc::channel(usize::from(INBOX_PREFETCH));

@@ -31,7 +31,9 @@ pub(crate) struct Host {
     pub stopping: CancellationToken,
     /// Cancelled when what still runs is interrupted.
     pub interrupt: CancellationToken,
-    /// The jobs and requests that are being run or settled.
+    /// The HTTP requests that are being answered.
+    pub(crate) requests: TaskTracker,
+    /// The jobs that are being run or settled, and the guests that still stream a response.
     pub work: TaskTracker,
 }
 

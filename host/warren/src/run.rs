@@ -29,6 +29,8 @@ use crate::{
 
 /// What is kept of the shutdown's time for saying goodbye on the bus and closing files.
 const CLOSING_RESERVE: Duration = Duration::from_secs(2);
+/// How long responses that are complete may still be on their way to slow clients.
+const LAST_BYTES: Duration = Duration::from_millis(500);
 /// Messages that one queue of the embedded bus may hold.
 const EMBEDDED_QUEUE_LIMIT: usize = 100_000;
 
@@ -103,7 +105,8 @@ fn envelope_bytes(config: &Config) -> usize {
     usize::try_from(largest.saturating_mul(2).saturating_add(ENVELOPE)).unwrap_or(usize::MAX)
 }
 
-/// An engine that can serve every worker of the configuration.
+/// An engine that can serve every worker of the configuration. Must be called inside a Tokio
+/// runtime: it is told how many threads there are.
 ///
 /// # Errors
 /// When wasmtime cannot run on this machine.
@@ -119,6 +122,7 @@ pub fn engine(config: &Config) -> anyhow::Result<Engine> {
         .unwrap_or_default();
     Ok(Engine::new(&EngineConfig {
         max_memory_bytes: largest.max(defaults.max_memory_bytes),
+        n_threads: tokio::runtime::Handle::current().metrics().num_workers(),
         ..defaults
     })?)
 }
@@ -154,6 +158,7 @@ pub async fn run(
         ending: shutdown.clone(),
         stopping: CancellationToken::new(),
         interrupt: CancellationToken::new(),
+        requests: TaskTracker::new(),
         work: TaskTracker::new(),
     });
     let databases = Arc::new(Databases::new(config.data_dir.join("sql")));
@@ -203,15 +208,14 @@ pub async fn run(
     tracing::info!(grace = ?config.shutdown_grace, "shutting down");
     stop_reload.cancel();
     let _ = reload.await;
-    // Requests first, while the workers that they need are still on the bus.
+    // Requests first, while the workers that they need are still on the bus. A client that has
+    // sent half a request is not waited for.
     stop_http.cancel();
-    let requests_done = tokio::time::timeout_at(deadline.into(), &mut http)
-        .await
-        .is_ok();
+    host.requests.close();
+    let _ = tokio::time::timeout_at(deadline.into(), host.requests.wait()).await;
     drain(&host, deadline.min(started + config.drain_timeout)).await;
-    if !requests_done {
-        http.abort();
-    }
+    let _ = tokio::time::timeout(LAST_BYTES, &mut http).await;
+    http.abort();
     host.bus.close().await;
     replies.abort();
     databases.close().await;

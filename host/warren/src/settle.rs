@@ -24,8 +24,9 @@ pub(crate) use hand_over::publish_all;
 
 /// A trap, an exceeded limit or a missed deadline rarely goes away: it is tried this often.
 const MOST_ATTEMPTS_AFTER_FAULT: u32 = 3;
-/// The longest wait between two attempts.
-const MAX_RETRY_DELAY: Duration = Duration::from_secs(3600);
+/// The longest wait between two attempts. The job is held in the meantime, and the broker takes
+/// back what is held for half an hour.
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(600);
 
 /// Settles one run, and says in a word what came of it.
 pub(crate) async fn settle(
@@ -238,9 +239,10 @@ async fn fail(
     let message = &delivery.message;
     host.metrics.failed(worker_type, failure.reason);
 
-    let delay = failure
-        .after
-        .unwrap_or_else(|| backoff(version.retry.base, message.attempt));
+    let delay = failure.after.map_or_else(
+        || backoff(version.retry.base, message.attempt),
+        |after| after.min(MAX_RETRY_DELAY),
+    );
     let in_time = message
         .deadline_ms
         .is_none_or(|deadline| now_ms().saturating_add(delay.as_millis() as u64) < deadline);
@@ -338,7 +340,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_attempt_waits_about_twice_as_long_up_to_an_hour() {
+    fn each_attempt_waits_about_twice_as_long_up_to_ten_minutes() {
         let check = |attempt, seconds: f64| {
             let delay = backoff(Duration::from_secs(2), attempt).as_secs_f64();
             let range = seconds * 0.8..=seconds * 1.2;
@@ -347,6 +349,6 @@ mod tests {
         check(1, 2.0);
         check(2, 4.0);
         check(4, 16.0);
-        check(40, 3600.0);
+        check(40, 600.0);
     }
 }

@@ -62,6 +62,7 @@ pub(super) async fn pump(
     loop {
         let next = tokio::select! {
             () = epoch.over.cancelled() => return,
+            () = shared.closing.cancelled() => return,
             // Nobody reads the inbox: what is in it stays there.
             () = sender.closed() => return,
             next = consumer.next() => next,

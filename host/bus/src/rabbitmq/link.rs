@@ -120,6 +120,7 @@ pub(super) async fn say_goodbye(bus: &RabbitMq) {
     let shared = &bus.shared;
     let workers = shared.membership.workers();
     join_all(workers.iter().map(|worker| bus.leave(worker))).await;
+    shared.closing.cancel();
     if let Some(epoch) = shared.current_epoch() {
         inbox::delete(shared, &epoch).await;
         shared.stop.cancel();

@@ -3,7 +3,7 @@
 
 mod problem;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use axum::{Router, body::Body, extract::State, response::Response};
@@ -22,6 +22,10 @@ use crate::{
 
 pub(crate) use problem::problem;
 
+/// How much of a refused body is still read, and for how long.
+const LINGER_BYTES: usize = 64 << 20;
+const LINGER: Duration = Duration::from_secs(2);
+
 /// Answers requests until `stop`, then finishes those that have begun.
 ///
 /// # Errors
@@ -39,6 +43,7 @@ pub(crate) async fn serve(
 }
 
 async fn answer(State(host): State<Arc<Host>>, request: Request<Body>) -> Response {
+    let _being_answered = host.requests.token();
     let Some(seat) = host.registry.route(request.uri().path()) else {
         let detail = format!("no worker serves {}", request.uri().path());
         host.metrics.answered("", 404);
@@ -86,7 +91,15 @@ async fn ask(
     seat: &Arc<Seat>,
     request: Request<Body>,
 ) -> Result<Response, Refusal> {
-    let deadline = seat.current().pool.worker().limits.deadline;
+    let limits = seat.current().pool.worker().limits.clone();
+    let (deadline, limit) = (limits.deadline, limits.payload_bytes);
+    if announced_length(&request).is_some_and(|length| length > limit) {
+        discard(request.into_body()).await;
+        return Err(Refusal {
+            status: StatusCode::PAYLOAD_TOO_LARGE,
+            detail: format!("the body may have {limit} bytes"),
+        });
+    }
     let granted = tokio::time::timeout(deadline, seat.permit()).await;
     let Ok((version, Some(permit))) = granted else {
         return Err(Refusal {
@@ -94,13 +107,6 @@ async fn ask(
             detail: format!("every instance of worker {} is busy", seat.id.worker_type()),
         });
     };
-    let limit = version.pool.worker().limits.payload_bytes;
-    if announced_length(&request).is_some_and(|length| length > limit) {
-        return Err(Refusal {
-            status: StatusCode::PAYLOAD_TOO_LARGE,
-            detail: format!("the body may have {limit} bytes"),
-        });
-    }
     let occasion = Occasion {
         job_id: warren_protocol::job_id(now_ms()),
         attempt: 1,
@@ -167,6 +173,14 @@ async fn publish(
 
 fn describe(seat: &Seat, error: &HttpError) -> String {
     format!("worker {}: {error}", seat.id.worker_type())
+}
+
+/// Reads on for a while: who is cut off in the middle of sending sees a broken connection instead
+/// of the answer.
+async fn discard(body: Body) {
+    let mut body = Limited::new(body, LINGER_BYTES);
+    let rest = async { while let Some(Ok(_)) = body.frame().await {} };
+    let _ = tokio::time::timeout(LINGER, rest).await;
 }
 
 fn announced_length(request: &Request<Body>) -> Option<usize> {
