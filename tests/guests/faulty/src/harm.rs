@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use warren_sdk::{context, log};
 
 const MIB: usize = 1024 * 1024;
 
@@ -40,6 +41,24 @@ pub(crate) fn recurse_for_ever(depth: u64) -> u64 {
     // What is done with the result keeps this from becoming a loop.
     let deeper = recurse_for_ever(black_box(depth + 1));
     deeper.wrapping_add(black_box(frame).iter().sum::<u64>())
+}
+
+/// Calls the host for ever; no call waits.
+pub(crate) fn ask_for_ever() -> ! {
+    loop {
+        black_box(context::attempt());
+    }
+}
+
+/// Writes `n` kibibytes to each standard stream, in lines, and as many empty lines to the log.
+pub(crate) fn write(n: u32) -> Value {
+    let line = "x".repeat(1023);
+    for _ in 0..n {
+        println!("{line}");
+        eprintln!("{line}");
+        log::info!("");
+    }
+    json!({ "written": n })
 }
 
 /// Grows until the host denies memory, which aborts a Rust guest.

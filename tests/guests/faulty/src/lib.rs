@@ -12,6 +12,7 @@
 mod harm;
 mod reach;
 mod report;
+mod statements;
 mod talk;
 
 use serde::Deserialize;
@@ -31,10 +32,13 @@ struct Order {
     ms: Option<u64>,
     /// For `send`, `send-then-panic`, `send-then-reject`, `call` and `route`: one stop or more.
     to: Option<Stops>,
-    /// For the sends: how many jobs.
+    /// For the sends: how many jobs; for `write`: how much.
     n: Option<u32>,
     /// For the sends, `call` and `route`: what they carry.
     data: Option<Value>,
+    /// For the words that begin with `sql-`.
+    #[serde(default)]
+    statements: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -63,6 +67,7 @@ impl Worker for Faulty {
             "busy" => Outcome::forward(&harm::turn_for(order.ms.unwrap_or(100))),
             "sleep" => Outcome::forward(&harm::sleep_for_an_hour()),
             "recurse" => Outcome::forward(&harm::recurse_for_ever(0)),
+            "host-calls" => harm::ask_for_ever(),
             "allocate" => harm::allocate_for_ever(),
             "state" => Outcome::forward(&harm::count_runs_of_this_instance()),
 
@@ -83,8 +88,12 @@ impl Worker for Faulty {
             "net" => Outcome::forward(&reach::network()),
 
             "sql" => Outcome::forward(&report::sql_round_trip()?),
+            "sql-run" => Outcome::forward(&statements::run(&order.statements)),
+            "sql-hold" => statements::hold(&order.statements),
+            "sql-panic" => statements::panic(&order.statements),
             "metrics" => Outcome::forward(&report::metrics()),
             "log" => Outcome::forward(&report::log()),
+            "write" => Outcome::forward(&harm::write(order.n.unwrap_or(1))),
             "print" => Outcome::forward(&report::print()),
             "context" => Outcome::forward(&report::context(&job)),
             "config" => Outcome::forward(&report::config()?),

@@ -5,15 +5,23 @@
 //! | `echo` | status 200; a JSON object with the method, path, query, headers and body |
 //! | `error` | the handler returns an error: status 500 with a problem document |
 //! | `panic` | traps before there is a response |
+//! | `exit` | `exit(3)` before there is a response |
 //! | `loop` | never returns and never waits |
 //! | `sleep` | waits for an hour |
+//! | `wait` | waits for `ms` milliseconds (100), then status 200 |
+//! | `log` | a line in the log, one on stdout, one on stderr; status 200 |
 //! | `stream` | status 200 and a body of 1 MiB, in pieces |
 //! | `status` | the status in `code`, and no body |
 //! | `call` | calls the stop in `to` and answers with the reply, or with status 500 |
 //! | `send` | sends a job to the stop in `to` and answers with status 200 |
 //! | `send-then-error` | as `send`, but the response is then a 500 |
 
-#![allow(clippy::panic, reason = "to trap is what this plugin is for")]
+#![allow(
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "to misbehave is what this plugin is for"
+)]
 
 use std::hint::black_box;
 use std::thread;
@@ -21,7 +29,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use warren_sdk::http::{HttpWorker, Request, Response};
-use warren_sdk::{Error, Result, bus};
+use warren_sdk::{Error, Result, bus, log};
 
 const STREAMED_BYTES: usize = 1024 * 1024;
 
@@ -39,10 +47,22 @@ impl HttpWorker for HttpFaulty {
             "echo" => Response::json(&echo(&request)),
             "error" => Err(Error::reject("the test asked for an error")),
             "panic" => panic!("the test asked for a panic"),
+            "exit" => std::process::exit(3),
             "loop" => endless(),
             "sleep" => {
                 thread::sleep(Duration::from_secs(60 * 60));
                 Ok(Response::new(200, "text/plain", "awake"))
+            }
+            "wait" => {
+                let ms = request.query("ms").and_then(|ms| ms.parse().ok());
+                thread::sleep(Duration::from_millis(ms.unwrap_or(100)));
+                Ok(Response::new(200, "text/plain", "waited"))
+            }
+            "log" => {
+                log::info!("the test asked for a line in the log");
+                println!("the test asked for a line on stdout");
+                eprintln!("the test asked for a line on stderr");
+                Ok(Response::new(200, "text/plain", "logged"))
             }
             "stream" => {
                 let body = vec![b'x'; STREAMED_BYTES];
