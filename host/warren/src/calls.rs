@@ -13,7 +13,7 @@ use warren_bus::{Bus, Kind, Message, PublishError};
 use warren_protocol::{Address, CallError, Encoding, Identity, Job, Payload, WorkerId, job_id};
 use warren_runtime::Call;
 
-use crate::{host::now_ms, telemetry::metrics::Metrics};
+use crate::{clock::now_ms, telemetry::metrics::Metrics};
 
 /// The open calls of one host.
 pub(crate) struct Calls {

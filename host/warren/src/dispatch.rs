@@ -9,7 +9,8 @@ use warren_protocol::{Address, CallError};
 use warren_runtime::{Occasion, Permit};
 
 use crate::{
-    host::{Host, now_ms},
+    clock::now_ms,
+    host::Host,
     registry::{Seat, Version},
     settle,
     telemetry::logs::WORKER_TARGET,

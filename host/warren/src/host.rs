@@ -1,9 +1,6 @@
 //! What every part of a running host shares.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::sync::Arc;
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use warren_bus::Bus;
@@ -35,13 +32,4 @@ pub(crate) struct Host {
     pub(crate) requests: TaskTracker,
     /// The jobs that are being run or settled, and the guests that still stream a response.
     pub work: TaskTracker,
-}
-
-/// The wall clock: milliseconds since 1970 (UTC), as messages carry it.
-#[must_use]
-pub(crate) fn now_ms() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or(Duration::ZERO);
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -10,6 +10,7 @@
 mod admin;
 mod calls;
 pub mod cli;
+mod clock;
 pub mod config;
 pub mod dev;
 mod dispatch;

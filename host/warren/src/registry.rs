@@ -13,8 +13,6 @@ use tokio_util::sync::CancellationToken;
 use warren_protocol::{WorkerId, WorkerType};
 use warren_runtime::{Permit, Pool};
 
-use crate::host::Host;
-
 /// The workers of one host. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct Registry(Arc<RwLock<BTreeMap<WorkerType, Arc<Seat>>>>);
@@ -99,11 +97,16 @@ impl Registry {
 impl Seat {
     /// A worker with its first version.
     #[must_use]
-    pub(crate) fn new(id: WorkerId, version: Version, host: &Host) -> Self {
+    pub(crate) fn new(
+        id: WorkerId,
+        version: Version,
+        retired: CancellationToken,
+        interrupt: CancellationToken,
+    ) -> Self {
         Self {
             id,
-            retired: host.stopping.child_token(),
-            interrupt: host.interrupt.child_token(),
+            retired,
+            interrupt,
             current: ArcSwap::from_pointee(version),
         }
     }

@@ -12,7 +12,8 @@ use warren_protocol::{CallError, CodecError, Job, Outcome, Slip};
 use warren_runtime::{Fault, JobRun};
 
 use crate::{
-    host::{Host, now_ms},
+    clock::now_ms,
+    host::Host,
     registry::{Seat, Version},
     telemetry::logs::WORKER_TARGET,
 };

@@ -169,7 +169,12 @@ impl Stage {
         let permits = version.pool.worker().limits.concurrency;
         let prefetch = u16::try_from(permits.saturating_mul(2).saturating_add(SETTLE_WINDOW))
             .unwrap_or(u16::MAX);
-        let seat = Arc::new(Seat::new(id, version, &self.host));
+        let seat = Arc::new(Seat::new(
+            id,
+            version,
+            self.host.stopping.child_token(),
+            self.host.interrupt.child_token(),
+        ));
         // In the registry first: what is addressed to its id may come as soon as it has joined.
         self.host.registry.insert(seat.clone());
         let subscription = match self.host.bus.join(&seat.id, prefetch).await {

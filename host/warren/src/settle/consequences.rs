@@ -5,10 +5,7 @@ use uuid::Uuid;
 use warren_bus::{Kind, Message};
 use warren_protocol::{Address, Encoding, Identity, Job, Outcome, Payload, Slip, Stop, job_id};
 
-use crate::{
-    host::{Host, now_ms},
-    registry::Seat,
-};
+use crate::{clock::now_ms, host::Host, registry::Seat};
 
 /// The namespace of hop ids: the same run that decides the same makes the same ids, so that a
 /// repeated publish is recognised as one.

@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 use warren_runtime::{HttpError, HttpResponse, Occasion};
 
 use crate::{
-    host::{Host, now_ms},
+    clock::now_ms,
+    host::Host,
     registry::{Seat, Version},
     settle,
     telemetry::logs::WORKER_TARGET,
