@@ -27,9 +27,10 @@ use crate::{
 };
 use queue::{ConsumerId, Full, Queue};
 
-/// How many dead letters are kept per type. The oldest goes when another one comes: they are kept
-/// for a person to look at, and memory is all that there is.
-const DEAD_LETTERS_PER_TYPE: usize = 10_000;
+/// How many dead letters are kept, and how many bytes of them. The oldest go when another one
+/// comes: they are kept for a person to look at, and memory is all that there is.
+const MAX_DEAD_LETTERS: usize = 10_000;
+const MAX_DEAD_BYTES: usize = 64 << 20;
 
 /// The queues of one process. Cloning it gives another handle of the same broker; it lives as long
 /// as the last handle or host.
@@ -51,11 +52,19 @@ pub struct Embedded {
 struct Broker {
     /// Messages per queue.
     limit: usize,
+    max_message_bytes: usize,
     /// Made at the first join of the type and kept for ever, so that messages wait.
     queues: RwLock<HashMap<WorkerType, Arc<Queue>>>,
     /// Which host's inbox a worker id leads to.
     ids: RwLock<HashMap<WorkerId, Arc<Queue>>>,
-    dead: Mutex<HashMap<WorkerType, VecDeque<(Message, Epitaph)>>>,
+    dead: Mutex<DeadLetters>,
+}
+
+/// The last dead letters of all types, oldest first.
+#[derive(Default)]
+struct DeadLetters {
+    letters: VecDeque<(Message, Epitaph)>,
+    n_bytes: usize,
 }
 
 /// What one host has on the bus.
@@ -74,11 +83,12 @@ impl EmbeddedBroker {
     pub const DEFAULT_LIMIT: usize = 100_000;
 
     /// A broker without queues. `limit`: how many messages wait in one queue before it refuses
-    /// more.
+    /// more. `max_message_bytes`: the largest body that it takes.
     #[must_use]
-    pub fn new(limit: usize) -> Self {
+    pub fn new(limit: usize, max_message_bytes: usize) -> Self {
         Self(Arc::new(Broker {
             limit,
+            max_message_bytes,
             queues: RwLock::default(),
             ids: RwLock::default(),
             dead: Mutex::default(),
@@ -105,13 +115,13 @@ impl EmbeddedBroker {
         (embedded, deliveries)
     }
 
-    /// The dead letters of a type, oldest first: at most the last 10 000.
+    /// The dead letters of a type, oldest first: those among the last 10,000 (or 64 MiB) of all
+    /// types.
     #[must_use]
     pub fn dead_letters(&self, worker_type: &WorkerType) -> Vec<(Message, Epitaph)> {
         let dead = locked(&self.0.dead);
-        dead.get(worker_type)
-            .map(|letters| letters.iter().cloned().collect())
-            .unwrap_or_default()
+        let of_type = |letter: &&(Message, Epitaph)| letter.0.to.worker_type() == worker_type;
+        dead.letters.iter().filter(of_type).cloned().collect()
     }
 
     /// How many messages of a type wait to be delivered.
@@ -123,7 +133,7 @@ impl EmbeddedBroker {
 
 impl Default for EmbeddedBroker {
     fn default() -> Self {
-        Self::new(Self::DEFAULT_LIMIT)
+        Self::new(Self::DEFAULT_LIMIT, DEFAULT_MAX_MESSAGE_BYTES)
     }
 }
 
@@ -175,8 +185,8 @@ impl Bus for Embedded {
     async fn publish(&self, message: Message) -> Result<(), PublishError> {
         self.check_open()?;
         let size = message.body.len();
-        if size > DEFAULT_MAX_MESSAGE_BYTES {
-            let limit = DEFAULT_MAX_MESSAGE_BYTES;
+        let limit = self.broker.max_message_bytes;
+        if size > limit {
             return Err(PublishError::TooLarge { size, limit });
         }
         let queue = match &message.to {
@@ -194,12 +204,7 @@ impl Bus for Embedded {
 
     async fn bury(&self, message: Message, epitaph: Epitaph) -> Result<(), PublishError> {
         self.check_open()?;
-        let mut dead = locked(&self.broker.dead);
-        let letters = dead.entry(message.to.worker_type().clone()).or_default();
-        if letters.len() >= DEAD_LETTERS_PER_TYPE {
-            letters.pop_front();
-        }
-        letters.push_back((message, epitaph));
+        locked(&self.broker.dead).keep(message, epitaph);
         Ok(())
     }
 
@@ -212,6 +217,19 @@ impl Bus for Embedded {
     }
 }
 
+impl DeadLetters {
+    fn keep(&mut self, message: Message, epitaph: Epitaph) {
+        self.n_bytes += message.body.len();
+        self.letters.push_back((message, epitaph));
+        while self.letters.len() > MAX_DEAD_LETTERS
+            || (self.n_bytes > MAX_DEAD_BYTES && self.letters.len() > 1)
+        {
+            let oldest = self.letters.pop_front();
+            self.n_bytes -= oldest.map_or(0, |(message, _)| message.body.len());
+        }
+    }
+}
+
 impl Embedded {
     /// Tells the state to whoever watches it.
     fn show(&self, members: &Members) {
@@ -221,6 +239,7 @@ impl Embedded {
             connected: !members.closed,
             consuming,
             problem: members.closed.then(|| "the bus is closed".into()),
+            notice: None,
         });
     }
 
@@ -335,7 +354,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_queue_at_its_limit_refuses_and_takes_again_when_there_is_room() {
-        let (bus, _inbox) = EmbeddedBroker::new(2).connect("host");
+        let (bus, _inbox) = EmbeddedBroker::new(2, DEFAULT_MAX_MESSAGE_BYTES).connect("host");
         let worker = worker();
         let mut jobs = bus.join(&worker, 1).await.unwrap();
         // One is handed out, two wait.

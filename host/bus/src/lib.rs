@@ -111,6 +111,8 @@ pub struct Health {
     pub consuming: Vec<WorkerType>,
     /// What is wrong, for a person. Never holds a password. `None` when all is well.
     pub problem: Option<Arc<str>>,
+    /// What is wrong without keeping any job from being run: the announcements of workers fail.
+    pub notice: Option<Arc<str>>,
 }
 
 /// A worker could not join.

@@ -45,7 +45,7 @@ pub struct Message {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Epitaph {
     /// A word from the list in RELIABILITY "Poison and dead letters": `permanent`,
-    /// `max_attempts`, `trap`, `timeout`, `oom`, `decode`, `expired`, `unrouted`.
+    /// `max_attempts`, `trap`, `timeout`, `oom`, `decode`, `expired`, `unrouted`, and `busy` or `host` when the host could not run it.
     pub reason: &'static str,
     /// The text for a person, at most 4 KiB.
     pub error: String,

@@ -26,7 +26,7 @@ use crate::{
 /// How often running guests give way to others and to their deadline. A tick costs nanoseconds.
 const TICK: Duration = Duration::from_millis(10);
 /// The largest file that is taken for a plugin: a Python guest with libraries has 30 MB.
-const MAX_FILE_BYTES: usize = 256 << 20;
+pub const MAX_FILE_BYTES: usize = 256 << 20;
 /// Instances in which plugins may be asked what they are at the same time: beyond those that run.
 const PROBES: u32 = 24;
 
@@ -199,13 +199,17 @@ fn common() -> Config {
 fn pooling(config: &EngineConfig) -> Config {
     const RESIDENT_BYTES: usize = 256 << 10;
     const CORE_INSTANCES_EACH: u32 = 4;
+    // A guest may have a memory for each of its modules, and one for its collector's heap. A slot
+    // is 4 GiB of address space and nothing else; a run that finds none is `Fault::Busy`.
+    const MEMORIES_EACH: u32 = 2;
     let n = config.max_instances.saturating_add(PROBES);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(n)
         .total_core_instances(n.saturating_mul(CORE_INSTANCES_EACH))
-        .total_memories(n)
+        .total_memories(n.saturating_mul(MEMORIES_EACH))
         .total_tables(n.saturating_mul(CORE_INSTANCES_EACH))
         .total_stacks(n)
+        .total_gc_heaps(n)
         .max_memory_size(usize::try_from(config.max_memory_bytes).unwrap_or(usize::MAX))
         .linear_memory_keep_resident(RESIDENT_BYTES)
         .table_keep_resident(64 << 10)
@@ -312,5 +316,28 @@ fn exports(component: &Component, engine: &wasmtime::Engine) -> String {
     match names.as_slice() {
         [] => "nothing".to_owned(),
         names => names.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::{Instance, Module, Store};
+
+    use super::*;
+
+    #[test]
+    fn every_instance_may_have_two_memories() {
+        let config = EngineConfig {
+            max_instances: 1,
+            ..EngineConfig::default()
+        };
+        let engine = wasmtime::Engine::new(&pooling(&config)).unwrap();
+        let module = Module::new(&engine, wat::parse_str("(module (memory 1))").unwrap()).unwrap();
+        let mut store = Store::new(&engine, ());
+        store.set_epoch_deadline(1);
+        for _ in 0..2 * (1 + PROBES) {
+            Instance::new(&mut store, &module, &[]).unwrap();
+        }
+        Instance::new(&mut store, &module, &[]).unwrap_err();
     }
 }

@@ -28,9 +28,14 @@ pub enum Fault {
     /// What goes in or comes out cannot be used: too large, or not valid in its encoding.
     #[error("{0}")]
     Payload(String),
-    /// The host could not start the guest.
+    /// The host could not start the guest, and will not be able to later.
     #[error("the host could not run the guest: {0}")]
     Host(String),
+    /// The host had no room for the guest just now: instances beside it hold the memories or
+    /// tables that it needs. Transient, and neither the guest's fault nor the job's: the same run
+    /// succeeds when its neighbours have ended.
+    #[error("the host has no room for the guest just now: {0}")]
+    Busy(String),
     /// The host stopped the run: a shutdown, or the job belongs to somebody else by now. The
     /// guest is not at fault and no attempt is counted.
     #[error("interrupted by the host")]
@@ -47,6 +52,7 @@ impl Fault {
             Self::Deadline(_) => "timeout",
             Self::Payload(_) => "decode",
             Self::Host(_) => "host",
+            Self::Busy(_) => "busy",
             Self::Interrupted => "interrupted",
         }
     }
@@ -66,16 +72,16 @@ pub(crate) fn read(
     if error.downcast_ref::<wasmtime_wasi::I32Exit>().is_some() {
         return Fault::Exit;
     }
+    // Before the memory: what was denied earlier is not what ended this run.
+    if let Some(exhausted) = error.downcast_ref::<PoolConcurrencyLimitError>() {
+        return Fault::Busy(format!(
+            "{exhausted}: allow more instances, or less concurrency of workers"
+        ));
+    }
     if memory_denied {
         return Fault::Memory {
             limit_bytes: limits.memory_bytes,
         };
-    }
-    // Not the guest's fault: its neighbours have taken all there is.
-    if let Some(exhausted) = error.downcast_ref::<PoolConcurrencyLimitError>() {
-        return Fault::Host(format!(
-            "{exhausted}: allow more instances, or less concurrency of workers"
-        ));
     }
     let what = match error.downcast_ref::<Trap>() {
         Some(trap) => trap.to_string(),
@@ -89,5 +95,31 @@ pub(crate) fn read(
     match last_words.get(start..).unwrap_or_default() {
         "" => Fault::Trap(what),
         words => Fault::Trap(format!("{what}; its last words: {words}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::{
+        Config, Engine, Instance, InstanceAllocationStrategy, Module, PoolingAllocationConfig,
+        Store,
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_pool_that_is_used_up_is_busy_and_not_broken() {
+        let mut pool = PoolingAllocationConfig::new();
+        pool.total_memories(1).max_memory_size(1 << 16);
+        let mut config = Config::new();
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+        let engine = Engine::new(&config).unwrap();
+        let module = Module::new(&engine, wat::parse_str("(module (memory 1))").unwrap()).unwrap();
+        let mut store = Store::new(&engine, ());
+        Instance::new(&mut store, &module, &[]).unwrap();
+        let error = Instance::new(&mut store, &module, &[]).unwrap_err();
+        let fault = read(&error, &crate::Limits::default(), false, "");
+        assert!(matches!(fault, Fault::Busy(_)), "{fault:?}");
+        assert_eq!(fault.reason(), "busy");
     }
 }

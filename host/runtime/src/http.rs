@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-use warren_protocol::Slip;
+use warren_protocol::{Slip, WorkerId};
 use wasmtime_wasi_http::{Error, WasiHttpView, p2::bindings::http::types::Scheme};
 
 use crate::{Fault, Occasion, Permit, Plugin, Worker, run, state::Sends};
@@ -24,6 +24,7 @@ pub struct HttpResponse {
     /// What the guest sent before its response: to be published before the head leaves.
     pub sends: Vec<Slip>,
     /// Resolves when the guest has finished: what it sent after its response, or why it failed.
+    /// What it sends after this has been dropped is lost, with a line in the log.
     pub rest: oneshot::Receiver<Result<Vec<Slip>, Fault>>,
 }
 
@@ -38,6 +39,13 @@ pub enum HttpError {
     NoResponse(String),
 }
 
+/// Answers one request.
+///
+/// # Cancel safety
+/// Dropping the future before it resolves does not stop the guest: it runs on to its end or its
+/// deadline and holds its permit meanwhile; `stop` stops it. What it sends has nobody to publish
+/// it then, and is lost with a line in the log. A caller whose client may leave awaits this in a
+/// task of its own.
 pub(crate) async fn serve(
     plugin: &Plugin,
     worker: &Arc<Worker>,
@@ -51,6 +59,7 @@ pub(crate) async fn serve(
             "this worker does not serve HTTP".to_owned(),
         ));
     };
+    let (worker_id, job_id) = (worker.id.clone(), occasion.job_id.clone());
     let mut store = run::store(
         &plugin.pre,
         &plugin.scheduling,
@@ -106,7 +115,10 @@ pub(crate) async fn serve(
         // The guest may be done before anybody has looked at its response: what it sent before
         // that must not be taken for late. The other end is only ever dropped.
         let _ = early_are_taken.await;
-        let _ = rest_sender.send(result.map(|()| late_sends.take()));
+        let rest = result.map(|()| late_sends.take());
+        if let Err(unclaimed) = rest_sender.send(rest) {
+            report(&worker_id, &job_id, unclaimed);
+        }
         drop(permit);
     });
 
@@ -124,5 +136,24 @@ pub(crate) async fn serve(
             Ok(Err(fault)) => Err(fault.into()),
             _ => Err(HttpError::NoResponse("it ended without one".to_owned())),
         },
+    }
+}
+
+/// Says what becomes of a run when nobody waits for its end any more.
+fn report(worker: &WorkerId, job_id: &str, unclaimed: Result<Vec<Slip>, Fault>) {
+    match unclaimed {
+        Ok(sends) if sends.is_empty() => {}
+        Ok(sends) => tracing::warn!(
+            worker.id = %worker,
+            job.id = job_id,
+            lost = sends.len(),
+            "nobody waits for this request: what it sent is lost"
+        ),
+        Err(error) => tracing::warn!(
+            worker.id = %worker,
+            job.id = job_id,
+            %error,
+            "nobody waits for this request: it has failed"
+        ),
     }
 }

@@ -25,7 +25,7 @@ pub use capability::{
     metrics::GuestMetrics,
     sql::Databases,
 };
-pub use engine::{Engine, EngineConfig, EngineError};
+pub use engine::{Engine, EngineConfig, EngineError, MAX_FILE_BYTES};
 pub use fault::Fault;
 pub use http::{HttpBody, HttpError, HttpRequest, HttpResponse};
 pub use limits::Limits;

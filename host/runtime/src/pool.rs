@@ -113,7 +113,12 @@ impl Pool {
     /// this returns; the permit is held until the guest has finished.
     ///
     /// # Errors
-    /// [`HttpError`] when the guest gave no response.
+    /// [`HttpError`] when the guest gave no response. What it sent is dropped then.
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not stop the guest, which keeps its permit until its end or its
+    /// deadline; `stop` does. But what it sends is lost then, with a line in the log: a caller
+    /// whose client may leave awaits this in a task of its own.
     pub async fn serve(
         &self,
         permit: Permit,

@@ -140,7 +140,7 @@ pub(crate) fn store(
     deadline: Duration,
     stop: CancellationToken,
 ) -> Store<State> {
-    let deadline = Instant::now() + deadline;
+    let deadline = Instant::now() + deadline.min(FAR);
     let state = State::new(worker.clone(), occasion, accepts, deadline, stop);
     let mut store = Store::new(pre.engine(), state);
     store.limiter(|state| &mut state.memory);
@@ -165,6 +165,10 @@ pub(crate) fn store(
     store.set_hostcall_fuel(most_bytes.saturating_mul(2).saturating_add(CALL_BYTES));
     store
 }
+
+/// The longest that a deadline can mean, thirty years: a point in time beyond what the machine's
+/// clock can count is a panic.
+const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 /// What one call of a guest may carry beside payloads, in bytes.
 const CALL_BYTES: usize = 1 << 20;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
 use axum::{
     Json, Router,
     extract::State,
@@ -16,9 +15,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     host::Host,
+    listen,
     registry::file_name,
     reload::{FileState, Shelf},
 };
+
+/// Connections to this port: a scraper, a prober and a person have a few.
+const MAX_CONNECTIONS: usize = 64;
 
 /// What the handlers look at.
 #[derive(Clone)]
@@ -28,15 +31,12 @@ struct Admin {
 }
 
 /// Answers until `stop`.
-///
-/// # Errors
-/// When the listener fails.
 pub(crate) async fn serve(
     listener: TcpListener,
     host: Arc<Host>,
     shelf: Shelf,
     stop: CancellationToken,
-) -> anyhow::Result<()> {
+) {
     let router = Router::new()
         .route("/", get(index))
         .route("/metrics", get(metrics))
@@ -45,10 +45,7 @@ pub(crate) async fn serve(
         .route("/workers", get(workers))
         .route("/plugins", get(plugins))
         .with_state(Admin { host, shelf });
-    axum::serve(listener, router)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
-        .context("the admin HTTP server failed")
+    listen::serve(listener, router, MAX_CONNECTIONS, stop).await;
 }
 
 async fn index() -> &'static str {
@@ -78,9 +75,12 @@ async fn readyz(State(admin): State<Admin>) -> Response {
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
+    let notice = admin.host.bus.health().borrow().notice.clone();
     (
         status,
-        Json(json!({ "ready": reasons.is_empty(), "reasons": reasons })),
+        Json(
+            json!({ "ready": reasons.is_empty(), "reasons": reasons, "notice": notice.as_deref() }),
+        ),
     )
         .into_response()
 }
@@ -172,7 +172,7 @@ async fn plugins(State(admin): State<Admin>) -> Json<Value> {
             } => json!({
                 "file": file_name(file),
                 "state": "rejected",
-                "digest": digest.to_string(),
+                "digest": digest.map(|digest| digest.to_string()),
                 "step": step,
                 "error": error,
                 "old_version_serves": old_version_serves,

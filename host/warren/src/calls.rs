@@ -108,12 +108,6 @@ impl Calls {
             })
     }
 
-    /// Whether a call with this correlation id waits.
-    #[must_use]
-    pub(crate) fn is_waiting(&self, correlation_id: &str) -> bool {
-        self.lock().contains_key(correlation_id)
-    }
-
     /// Hands a reply to the call that waits for it; `false` when none does any more.
     pub(crate) fn resolve(&self, correlation_id: &str, reply: Reply) -> bool {
         let waiter = self.lock().remove(correlation_id);
@@ -172,7 +166,11 @@ pub(crate) fn call_error(error: PublishError, to: &Address) -> CallError {
         PublishError::TooLarge { .. } => CallError::Invalid {
             reason: error.to_string(),
         },
-        PublishError::Unavailable(reason) => CallError::Unavailable { reason },
+        // The reason names the broker and its user: that is for the log and `/readyz`, and not for
+        // whoever sent a request.
+        PublishError::Unavailable(_) => CallError::Unavailable {
+            reason: "the broker is out of reach or did not confirm in time".to_owned(),
+        },
     }
 }
 
@@ -237,7 +235,6 @@ mod tests {
             let job = jobs.recv().await.unwrap();
             assert_eq!(job.message.reply_to.as_ref(), Some(&caller));
             let correlation_id = job.message.correlation_id.clone().unwrap();
-            assert!(calls.is_waiting(&correlation_id));
             let data = Payload::new(Encoding::Json, Bytes::from_static(b"42")).unwrap();
             assert!(calls.resolve(&correlation_id, Ok(data.clone())));
             assert!(!calls.resolve(&correlation_id, Ok(data)));

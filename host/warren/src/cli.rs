@@ -72,7 +72,8 @@ pub struct Options {
     /// [default: config/warren.toml if it exists] [env: WARREN_CONFIG]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// The folder that is watched for plugins [default: plugins] [env: WARREN_PLUGINS]
+    /// The folder that is watched for plugins; not for `dev`, which has one of its own
+    /// [default: plugins] [env: WARREN_PLUGINS]
     #[arg(long, value_name = "FOLDER")]
     pub plugins: Option<String>,
     /// A RabbitMQ node, amqp://user:password@host:port/vhost, or `embedded` for the bus in this
@@ -87,7 +88,7 @@ pub struct Options {
     /// Where metrics and health are served [default: 127.0.0.1:9091] [env: WARREN_ADMIN]
     #[arg(long, value_name = "ADDRESS")]
     pub admin: Option<String>,
-    /// Where databases and compiled plugins are kept [default: data] [env: WARREN_DATA_DIR]
+    /// Where the workers' databases are kept [default: data] [env: WARREN_DATA_DIR]
     #[arg(long, value_name = "FOLDER")]
     pub data_dir: Option<String>,
     /// What is logged: error, warn, info, debug, trace or off, or a filter such as

@@ -25,7 +25,9 @@ const TURN_AWAY_DELAY: Duration = Duration::from_millis(20);
 /// Runs the jobs of one worker as they come, until its subscription ends.
 pub(crate) async fn serve(host: Arc<Host>, seat: Arc<Seat>, mut subscription: Subscription) {
     while let Some(delivery) = subscription.recv().await {
-        start(&host, &seat, delivery).await;
+        if let Some(delivery) = start(&host, &seat, delivery).await {
+            delivery.give_back();
+        }
     }
 }
 
@@ -34,13 +36,9 @@ pub(crate) async fn serve(host: Arc<Host>, seat: Arc<Seat>, mut subscription: Su
 pub(crate) async fn attend(host: Arc<Host>, mut inbox: Inbox) {
     let room = Arc::new(Semaphore::new(MAX_WAITING_BY_ID));
     while let Some(delivery) = inbox.recv().await {
-        let message = &delivery.message;
-        let waits = message
-            .correlation_id
-            .as_deref()
-            .is_some_and(|id| host.calls.is_waiting(id));
-        match message.kind {
-            Kind::Job if !waits => {
+        match delivery.message.kind {
+            Kind::Reply | Kind::Error => resolve(&host, delivery).await,
+            Kind::Job => {
                 let (host, place) = (host.clone(), room.clone().try_acquire_owned());
                 host.work.clone().spawn(async move {
                     match place {
@@ -52,18 +50,22 @@ pub(crate) async fn attend(host: Arc<Host>, mut inbox: Inbox) {
                     }
                 });
             }
-            _ => resolve(&host, delivery).await,
         }
     }
 }
 
-/// A job for one worker of this host and no other.
+/// A job for one worker of this host and no other. When that worker has retired there is nobody
+/// else to give it back to.
 async fn run_by_id(host: &Arc<Host>, delivery: Delivery) {
-    match host.registry.get(delivery.message.to.worker_type()) {
+    let seat = host.registry.get(delivery.message.to.worker_type());
+    let delivery = match seat {
         Some(seat) if delivery.message.to == Address::One(seat.id.clone()) => {
-            start(host, &seat, delivery).await;
+            start(host, &seat, delivery).await
         }
-        _ => settle::unrouted(host, delivery).await,
+        _ => Some(delivery),
+    };
+    if let Some(delivery) = delivery {
+        settle::unrouted(host, delivery).await;
     }
 }
 
@@ -103,23 +105,23 @@ async fn resolve(host: &Host, delivery: Delivery) {
 }
 
 /// Waits for the right to run, then runs beside the others. A worker that has retired in the
-/// meantime gives the job back: somebody else may have it.
-async fn start(host: &Arc<Host>, seat: &Arc<Seat>, delivery: Delivery) {
+/// meantime runs nothing more: the job is handed back.
+async fn start(host: &Arc<Host>, seat: &Arc<Seat>, delivery: Delivery) -> Option<Delivery> {
     let granted = tokio::select! {
         biased;
         () = seat.retired.cancelled() => None,
         () = delivery.lost.cancelled() => None,
         (version, permit) = seat.permit() => permit.map(|permit| (version, permit)),
     };
-    match granted {
-        None => delivery.give_back(),
-        Some((version, permit)) => {
-            let (host, seat) = (host.clone(), seat.clone());
-            host.work
-                .clone()
-                .spawn(async move { dispatch(&host, &seat, &version, permit, delivery).await });
-        }
-    }
+    let Some((version, permit)) = granted else {
+        return Some(delivery);
+    };
+    let (host, seat, run) = (host.clone(), seat.clone(), seat.runs.token());
+    host.work.clone().spawn(async move {
+        let _run = run;
+        dispatch(&host, &seat, &version, permit, delivery).await;
+    });
+    None
 }
 
 /// One job, from delivery to settlement.

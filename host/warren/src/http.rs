@@ -5,70 +5,78 @@ mod problem;
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::Context;
 use axum::{Router, body::Body, extract::State, response::Response};
-use http::{Request, StatusCode, header};
-use http_body_util::{BodyExt, Limited};
-use tokio::net::TcpListener;
+use http::{HeaderValue, Request, StatusCode, Version, header};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use tokio::{
+    net::TcpListener,
+    time::{Instant, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
-use warren_runtime::{HttpError, HttpResponse, Occasion};
+use warren_runtime::{Fault, HttpError, HttpRequest, HttpResponse, Occasion};
 
 use crate::{
     clock::now_ms,
     host::Host,
-    registry::{Seat, Version},
+    listen,
+    registry::{self, Seat},
     settle,
     telemetry::logs::WORKER_TARGET,
 };
 
 pub(crate) use problem::problem;
 
-/// How much of a refused body is still read, and for how long.
+/// How long a client may take to send the body of a request. Nothing of a worker is used up in the
+/// meantime.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How much of a body that is too large is still read, and for how long: who is cut off in the
+/// middle of sending sees a broken connection instead of the answer.
 const LINGER_BYTES: usize = 64 << 20;
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Answers requests until `stop`, then finishes those that have begun.
-///
-/// # Errors
-/// When the listener fails.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    host: Arc<Host>,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
+pub(crate) async fn serve(listener: TcpListener, host: Arc<Host>, stop: CancellationToken) {
     let router = Router::new().fallback(answer).with_state(host);
-    axum::serve(listener, router)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
-        .context("the HTTP server for workers failed")
+    listen::serve(listener, router, listen::room_for_workers(), stop).await;
 }
 
 async fn answer(State(host): State<Arc<Host>>, request: Request<Body>) -> Response {
-    let _being_answered = host.requests.token();
-    let Some(seat) = host.registry.route(request.uri().path()) else {
-        let detail = format!("no worker serves {}", request.uri().path());
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let Some(seat) = host.registry.route(&path) else {
         host.metrics.answered("", 404);
-        return problem(StatusCode::NOT_FOUND, &detail);
+        return problem(StatusCode::NOT_FOUND, &format!("no worker serves {path}"));
     };
-    let response = match ask(&host, &seat, request).await {
-        Ok(response) => response,
-        Err(refusal) => {
-            let worker_type = seat.id.worker_type();
-            tracing::warn!(
-                target: WORKER_TARGET,
-                {
-                    "worker.type" = %worker_type,
-                    status = refusal.status.as_u16(),
-                    reason = refusal.detail,
-                },
-                "request failed"
-            );
-            problem(refusal.status, &refusal.detail)
-        }
+    let job_id = warren_protocol::job_id(now_ms());
+    // A task of its own: a client that goes away takes this future with it, but not the work that
+    // has begun.
+    let (asked, asking, id) = (seat.clone(), host.clone(), job_id.clone());
+    let (answering, run) = (host.requests.token(), seat.runs.token());
+    let answer = host.work.spawn(async move {
+        let (_answering, _run) = (answering, run);
+        ask(&asking, &asked, id, request).await
+    });
+    let lost = |error: tokio::task::JoinError| Err(Refusal::error(error.to_string()));
+    let (response, reason) = match answer.await.unwrap_or_else(lost) {
+        Ok(response) => (response, "the worker's own answer".to_owned()),
+        Err(refusal) => (problem(refusal.status, &refusal.detail), refusal.detail),
     };
-    let status = response.status().as_u16();
-    host.metrics
-        .answered(seat.id.worker_type().as_str(), status);
+    let worker_type = seat.id.worker_type();
+    let status = response.status();
+    host.metrics.answered(worker_type.as_str(), status.as_u16());
+    if status.is_server_error() {
+        tracing::warn!(
+            target: WORKER_TARGET,
+            {
+                "worker.type" = %worker_type,
+                "job.id" = job_id,
+                %method,
+                path,
+                status = status.as_u16(),
+                reason,
+            },
+            "request failed"
+        );
+    }
     response
 }
 
@@ -90,18 +98,15 @@ impl Refusal {
 async fn ask(
     host: &Arc<Host>,
     seat: &Arc<Seat>,
+    job_id: String,
     request: Request<Body>,
 ) -> Result<Response, Refusal> {
     let limits = seat.current().pool.worker().limits.clone();
-    let (deadline, limit) = (limits.deadline, limits.payload_bytes);
-    if announced_length(&request).is_some_and(|length| length > limit) {
-        discard(request.into_body()).await;
-        return Err(Refusal {
-            status: StatusCode::PAYLOAD_TOO_LARGE,
-            detail: format!("the body may have {limit} bytes"),
-        });
-    }
-    let granted = tokio::time::timeout(deadline, seat.permit()).await;
+    let request = receive(request, limits.payload_bytes).await?;
+    // One deadline for the rest: waiting, running, and making safe what was sent.
+    let deadline = limits.deadline;
+    let end = Instant::now() + deadline;
+    let granted = timeout_at(end, seat.permit()).await;
     let Ok((version, Some(permit))) = granted else {
         return Err(Refusal {
             status: StatusCode::SERVICE_UNAVAILABLE,
@@ -109,29 +114,38 @@ async fn ask(
         });
     };
     let occasion = Occasion {
-        job_id: warren_protocol::job_id(now_ms()),
+        job_id,
         attempt: 1,
         correlation_id: None,
         trace_parent: text_header(&request, "traceparent"),
     };
-    let request = request.map(|body| {
-        Limited::new(body, limit)
-            .map_err(std::io::Error::other)
-            .boxed_unsync()
+    let stop = seat.interrupt.child_token();
+    let answering = version.pool.serve(permit, request, occasion, stop.clone());
+    let answered = timeout_at(end, answering).await.unwrap_or_else(|_| {
+        stop.cancel();
+        Err(Fault::Deadline(deadline).into())
     });
-    let answered = version
-        .pool
-        .serve(permit, request, occasion, seat.interrupt.child_token())
-        .await;
-    let answer = answered.map_err(|error| Refusal::error(describe(seat, &error)))?;
-    finish(host, seat, &version, answer).await
+    let answer = answered.map_err(|error| Refusal {
+        status: match error {
+            HttpError::Fault(Fault::Busy(_)) => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        },
+        detail: describe(seat, &error),
+    })?;
+    let finished = timeout_at(end, finish(host, seat, &version, answer)).await;
+    finished.unwrap_or_else(|_| {
+        Err(Refusal::error(format!(
+            "worker {}: the bus did not take in time what it sent",
+            seat.id.worker_type()
+        )))
+    })
 }
 
 /// Lets the head go when what the guest sent before it is safe; follows the guest to its end.
 async fn finish(
     host: &Arc<Host>,
     seat: &Arc<Seat>,
-    version: &Arc<Version>,
+    version: &Arc<registry::Version>,
     answer: HttpResponse,
 ) -> Result<Response, Refusal> {
     let HttpResponse {
@@ -141,9 +155,10 @@ async fn finish(
     } = answer;
     publish(host, seat, sends).await.map_err(Refusal::error)?;
     let (follower, seat, version) = (host.clone(), seat.clone(), version.clone());
+    let run = seat.runs.token();
     host.work.spawn(async move {
-        // The version is held until its guest has ended: `/workers` shows what still runs.
-        let _version = version;
+        // Held until the guest has ended: `/workers` shows what still runs, a drain waits for it.
+        let _held = (version, run);
         let late = match rest.await {
             Ok(Ok(sends)) => publish(&follower, &seat, sends).await,
             Ok(Err(fault)) => Err(fault.to_string()),
@@ -176,20 +191,59 @@ fn describe(seat: &Seat, error: &HttpError) -> String {
     format!("worker {}: {error}", seat.id.worker_type())
 }
 
-/// Reads on for a while: who is cut off in the middle of sending sees a broken connection instead
-/// of the answer.
+/// Takes a whole request in, before it uses up anything of a worker: a slow client must not hold an
+/// instance.
+async fn receive(request: Request<Body>, limit: usize) -> Result<HttpRequest, Refusal> {
+    let refusal = |status, detail: &str| Refusal {
+        status,
+        detail: detail.to_owned(),
+    };
+    let (mut head, body) = request.into_parts();
+    match head.headers.get_all(header::HOST).iter().count() {
+        1 => {}
+        0 if head.version <= Version::HTTP_10 || head.uri.authority().is_some() => {
+            let host = HeaderValue::from_static("localhost");
+            head.headers.insert(header::HOST, host);
+        }
+        _ => {
+            let detail = "the request needs one `Host` header";
+            return Err(refusal(StatusCode::BAD_REQUEST, detail));
+        }
+    }
+    let too_large = format!("the body may have {limit} bytes");
+    let announced = head.headers.get(header::CONTENT_LENGTH);
+    let announced = announced.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > limit) {
+        discard(body).await;
+        return Err(refusal(StatusCode::PAYLOAD_TOO_LARGE, &too_large));
+    }
+    let received = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await;
+    match received {
+        Ok(Ok(body)) => {
+            let body = Full::new(body.to_bytes()).map_err(|never| match never {});
+            Ok(Request::from_parts(head, body.boxed_unsync()))
+        }
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(refusal(StatusCode::PAYLOAD_TOO_LARGE, &too_large))
+        }
+        Ok(Err(_)) => Err(refusal(
+            StatusCode::BAD_REQUEST,
+            "the body did not arrive whole",
+        )),
+        Err(_) => {
+            let detail = format!("the body did not arrive within {BODY_TIMEOUT:?}");
+            Err(refusal(StatusCode::REQUEST_TIMEOUT, &detail))
+        }
+    }
+}
+
+/// Reads on for a while and forgets what it reads.
 async fn discard(body: Body) {
     let mut body = Limited::new(body, LINGER_BYTES);
     let rest = async { while let Some(Ok(_)) = body.frame().await {} };
     let _ = tokio::time::timeout(LINGER, rest).await;
 }
 
-fn announced_length(request: &Request<Body>) -> Option<usize> {
-    text_header(request, header::CONTENT_LENGTH.as_str())?
-        .parse()
-        .ok()
-}
-
-fn text_header(request: &Request<Body>, name: &str) -> Option<String> {
+fn text_header(request: &HttpRequest, name: &str) -> Option<String> {
     Some(request.headers().get(name)?.to_str().ok()?.to_owned())
 }

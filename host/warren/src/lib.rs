@@ -5,7 +5,8 @@
 //! way), `reload` (one plugin's way).
 //!
 //! Invariants: a job is acknowledged only after its consequences are confirmed; reloading one
-//! plugin never disturbs another; only `main` and `cli` look at the environment.
+//! plugin never disturbs another; only `main`, `cli` and
+//! `telemetry::logs` (for `NO_COLOR`) look at the environment.
 
 mod admin;
 mod calls;
@@ -17,6 +18,7 @@ mod dispatch;
 mod equip;
 mod host;
 mod http;
+mod listen;
 mod registry;
 mod reload;
 pub mod run;

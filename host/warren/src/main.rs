@@ -45,6 +45,15 @@ fn main() -> ExitCode {
         show(&config);
         return ExitCode::SUCCESS;
     }
+    if let Command::Dev { options, .. } = &cli.command
+        && options.plugins.is_some()
+    {
+        complain(
+            "option --plugins: `warren dev` has a plugins folder of its own, <data-dir>/dev/plugins\n  \
+             leave it out, or use `warren run`",
+        );
+        return ExitCode::from(EXIT_USAGE);
+    }
     match start(cli.command, config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -80,18 +89,22 @@ fn start(command: Command, config: Config) -> anyhow::Result<()> {
     ended
 }
 
-/// The first SIGINT or SIGTERM begins a clean end, the second one ends at once.
+/// The first SIGINT, SIGTERM or SIGHUP begins a clean end, the second one ends at once.
 fn follow_signals(shutdown: CancellationToken) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         loop {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
+                _ = hangup.recv() => {}
             }
             if shutdown.is_cancelled() {
-                complain("warren: stopped at once by a second signal; what ran is delivered again");
+                complain(
+                    "warren: stopped at once by a second signal; RabbitMQ delivers again what ran",
+                );
                 std::process::exit(1);
             }
             shutdown.cancel();

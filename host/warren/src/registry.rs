@@ -9,7 +9,8 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Notify;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use warren_protocol::{WorkerId, WorkerType};
 use warren_runtime::{Permit, Pool};
 
@@ -25,7 +26,10 @@ pub(crate) struct Seat {
     pub retired: CancellationToken,
     /// Cancelled when its runs are to end now.
     pub interrupt: CancellationToken,
+    /// Everything of it that runs or is being settled, whatever the version.
+    pub(crate) runs: TaskTracker,
     current: ArcSwap<Version>,
+    swapped: Notify,
 }
 
 /// One version of a worker: the pool that runs it and where it came from.
@@ -107,6 +111,8 @@ impl Seat {
             id,
             retired,
             interrupt,
+            runs: TaskTracker::new(),
+            swapped: Notify::new(),
             current: ArcSwap::from_pointee(version),
         }
     }
@@ -119,7 +125,10 @@ impl Seat {
 
     /// Makes a version the current one and returns the one before, which finishes what it runs.
     pub(crate) fn swap(&self, version: Version) -> Arc<Version> {
-        self.current.swap(Arc::new(version))
+        let before = self.current.swap(Arc::new(version));
+        // Whoever waits for the version before has no reason to any more.
+        self.swapped.notify_waiters();
+        before
     }
 
     /// Waits for the right to one run of the current version: the one that is current when the
@@ -129,10 +138,15 @@ impl Seat {
     /// Dropping the future gives up the place in the line and nothing else.
     pub(crate) async fn permit(&self) -> (Arc<Version>, Option<Permit>) {
         loop {
+            let swapped = self.swapped.notified();
+            tokio::pin!(swapped);
+            // From here on a swap is noticed, so the version that is read next is the current one.
+            swapped.as_mut().enable();
             let version = self.current();
-            let permit = version.pool.permit().await;
-            if Arc::ptr_eq(&version, &self.current()) {
-                return (version, permit);
+            tokio::select! {
+                biased;
+                () = swapped => {}
+                permit = version.pool.permit() => return (version, permit),
             }
         }
     }

@@ -15,12 +15,12 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 use warren_protocol::WorkerType;
-use warren_runtime::{Digest, Engine, LoadError, Plugin};
+use warren_runtime::{Digest, Engine, MAX_FILE_BYTES, Plugin};
 
 use crate::{equip::Equipment, host::Host, registry::file_name};
 
 pub(crate) use shelf::{FileState, Shelf};
-use stage::Stage;
+use stage::{Rejection, Stage};
 use watch::Stamp;
 
 /// A file that has not changed for this long is complete: copying tools write without pauses, and
@@ -47,15 +47,16 @@ pub(crate) struct Reload {
 
 struct Known {
     stamp: Stamp,
-    digest: Digest,
+    /// `None` when it could not be read.
+    digest: Option<Digest>,
 }
 
 /// A file whose content is new.
 struct Candidate {
     file: PathBuf,
     stamp: Stamp,
-    bytes: Vec<u8>,
-    digest: Digest,
+    content: Result<Vec<u8>, Rejection>,
+    digest: Option<Digest>,
 }
 
 impl Reload {
@@ -83,35 +84,37 @@ impl Reload {
     /// Loads what is there, then follows every change until `stop`.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut changes = watch::Changes::of(&self.folder);
-        self.scan(true).await;
-        self.shelf.set_started();
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = changes.next(POLL) => {}
+        let follow = async {
+            let mut again = self.scan(true).await;
+            self.shelf.set_started();
+            if self.shelf.paths().is_empty() {
+                tracing::info!(folder = %self.folder.display(), "no plugins yet: copy a .wasm there");
             }
-            // A change that comes while a scan is under way is seen by the next one.
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = self.scan(false) => {}
+            loop {
+                // A change that comes while a scan is under way is seen by the next one.
+                if !again {
+                    changes.next(POLL).await;
+                }
+                again = self.scan(false).await;
             }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = follow => {}
         }
     }
 
-    /// Compares the folder with what is known and makes the workers follow.
-    async fn scan(&mut self, at_start: bool) {
+    /// Compares the folder with what is known and makes the workers follow. Returns whether to look
+    /// again at once.
+    async fn scan(&mut self, at_start: bool) -> bool {
         let Some(files) = self.list() else {
-            return;
+            return false;
         };
-        let gone: Vec<PathBuf> = self
-            .known
-            .keys()
-            .filter(|file| !files.contains_key(*file))
-            .cloned()
-            .collect();
+        let mut gone = self.shelf.paths();
+        gone.retain(|file| !files.contains_key(file));
         let candidates = self.read_changed(&files).await;
         if candidates.is_empty() && gone.is_empty() {
-            return;
+            return false;
         }
         for (candidate, loaded) in self.load(candidates).await {
             let Candidate {
@@ -123,7 +126,7 @@ impl Reload {
             self.known.insert(file.clone(), Known { stamp, digest });
             let applied = match loaded {
                 Ok(plugin) => self.stage.put(&file, plugin, &gone).await,
-                Err(error) => Err(stage::Rejection::from(error)),
+                Err(rejection) => Err(rejection),
             };
             match applied {
                 Ok(serving) => self.shelf.serving(&file, serving),
@@ -137,11 +140,13 @@ impl Reload {
         }
         // A file that was turned away because of another one gets its chance: the next scan finds
         // it new.
+        let n_known = self.known.len();
         let (shelf, registry) = (&self.shelf, &self.host.registry);
         self.known.retain(|file, _| {
             let wanted = shelf.wanted(file);
             wanted.is_none_or(|wanted| registry.get(&wanted).is_some())
         });
+        self.known.len() < n_known
     }
 
     /// The plugin files in the folder. `None` when it cannot be listed: that is no reason to stop
@@ -182,21 +187,17 @@ impl Reload {
             if Stamp::of(file).ok().as_ref() != Some(stamp) {
                 continue;
             }
-            let bytes = match tokio::fs::read(file).await {
-                Ok(bytes) => bytes,
-                Err(error) => {
-                    tracing::warn!(plugin.name = file_name(file), %error, "plugin file cannot be read");
-                    continue;
-                }
-            };
-            let digest = Digest::of(&bytes);
+            let content = read(file, stamp).await;
+            let digest = content.as_deref().ok().map(Digest::of);
             match self.known.get_mut(file) {
                 // Touched, or written again with the same content.
-                Some(known) if known.digest == digest => known.stamp = stamp.clone(),
+                Some(known) if digest.is_some() && known.digest == digest => {
+                    known.stamp = stamp.clone();
+                }
                 _ => candidates.push(Candidate {
                     file: file.clone(),
                     stamp: stamp.clone(),
-                    bytes,
+                    content,
                     digest,
                 }),
             }
@@ -208,7 +209,7 @@ impl Reload {
     async fn load(
         &self,
         candidates: Vec<Candidate>,
-    ) -> Vec<(Candidate, Result<Plugin, LoadError>)> {
+    ) -> Vec<(Candidate, Result<Plugin, Rejection>)> {
         let Ok(unknown) = WorkerType::new(UNKNOWN_TYPE) else {
             return Vec::new();
         };
@@ -216,24 +217,28 @@ impl Reload {
         let loads = candidates.into_iter().map(|mut candidate| {
             let (engine, scratch) = (self.engine.clone(), scratch.clone());
             async move {
-                tracing::info!(
-                    plugin.name = file_name(&candidate.file),
-                    bytes = candidate.bytes.len(),
-                    "loading plugin"
-                );
-                let bytes = std::mem::take(&mut candidate.bytes);
-                let loaded = engine.load(bytes, &scratch).await;
+                let loaded = match std::mem::replace(&mut candidate.content, Ok(Vec::new())) {
+                    Err(rejection) => Err(rejection),
+                    Ok(bytes) => {
+                        tracing::info!(
+                            plugin.name = file_name(&candidate.file),
+                            bytes = bytes.len(),
+                            "loading plugin"
+                        );
+                        engine.load(bytes, &scratch).await.map_err(Rejection::from)
+                    }
+                };
                 (candidate, loaded)
             }
         });
         futures_util::future::join_all(loads).await
     }
 
-    fn reject(&self, file: &Path, digest: Digest, rejection: stage::Rejection, at_start: bool) {
+    fn reject(&self, file: &Path, digest: Option<Digest>, rejection: Rejection, at_start: bool) {
         let still_serving = self.stage.serving(file);
         tracing::error!(
             plugin.name = file_name(file),
-            plugin.digest = digest.short(),
+            plugin.digest = digest.map(|digest| digest.short()),
             stage = rejection.step,
             error = rejection.error,
             still_serving = still_serving.as_ref().map(|version| version
@@ -248,4 +253,22 @@ impl Reload {
         self.shelf
             .rejected(file, digest, rejection, at_start, still_serving.is_some());
     }
+}
+
+/// Reads a file that is not larger than a plugin may be.
+async fn read(file: &Path, stamp: &Stamp) -> Result<Vec<u8>, Rejection> {
+    let rejection = |error: String| Rejection {
+        step: "read",
+        error,
+        wanted: None,
+    };
+    if stamp.length > MAX_FILE_BYTES as u64 {
+        return Err(rejection(format!(
+            "read: the file has {} bytes; at most {MAX_FILE_BYTES} are taken",
+            stamp.length
+        )));
+    }
+    tokio::fs::read(file)
+        .await
+        .map_err(|error| rejection(format!("read: {error}; allow this user to read the file")))
 }

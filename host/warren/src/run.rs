@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -27,8 +27,13 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 
-/// What is kept of the shutdown's time for saying goodbye on the bus and closing files.
-const CLOSING_RESERVE: Duration = Duration::from_secs(2);
+/// What is kept of the shutdown's time for saying goodbye on the bus and closing files: a fifth,
+/// and no more than this.
+const MAX_CLOSING_RESERVE: Duration = Duration::from_secs(6);
+/// How long what was interrupted may take to be given back.
+const GIVING_BACK: Duration = Duration::from_secs(1);
+/// How long closing the databases may take: a statement that runs on is stopped by its deadline.
+const CLOSING_DATABASES: Duration = Duration::from_secs(1);
 /// How long responses that are complete may still be on their way to slow clients.
 const LAST_BYTES: Duration = Duration::from_millis(500);
 /// Messages that one queue of the embedded bus may hold.
@@ -67,7 +72,8 @@ impl Link {
                     "bus: embedded, in this process and in memory; jobs that wait are lost when it \
                      is killed. For durable jobs set `broker`"
                 );
-                let (bus, inbox) = EmbeddedBroker::new(EMBEDDED_QUEUE_LIMIT).connect(&name);
+                let (bus, inbox) =
+                    EmbeddedBroker::new(EMBEDDED_QUEUE_LIMIT, message_bytes(config)).connect(&name);
                 Ok(Self {
                     name,
                     bus: Arc::new(bus),
@@ -78,7 +84,7 @@ impl Link {
                 let urls = urls.iter().map(|url| url.expose().to_owned()).collect();
                 let mut settings = RabbitMqConfig::new(urls, name.clone());
                 settings.encoding = config.encoding;
-                settings.max_message_bytes = settings.max_message_bytes.max(envelope_bytes(config));
+                settings.max_message_bytes = message_bytes(config);
                 let (bus, inbox) = RabbitMq::connect(settings)?;
                 Ok(Self {
                     name,
@@ -92,8 +98,10 @@ impl Link {
 
 /// The largest message that the workers' limits allow: a payload may grow when it is written in
 /// another encoding, and the envelope comes on top.
-fn envelope_bytes(config: &Config) -> usize {
+fn message_bytes(config: &Config) -> usize {
     const ENVELOPE: u64 = 64 << 10;
+    // A JSON array of small numbers has two bytes for each; BSON names every element.
+    const GROWTH: u64 = 8;
     let own = config
         .workers
         .values()
@@ -102,7 +110,7 @@ fn envelope_bytes(config: &Config) -> usize {
         .chain([config.limits.payload_bytes])
         .max()
         .unwrap_or_default();
-    usize::try_from(largest.saturating_mul(2).saturating_add(ENVELOPE)).unwrap_or(usize::MAX)
+    usize::try_from(largest.saturating_mul(GROWTH).saturating_add(ENVELOPE)).unwrap_or(usize::MAX)
 }
 
 /// An engine that can serve every worker of the configuration. Must be called inside a Tokio
@@ -131,7 +139,7 @@ pub fn engine(config: &Config) -> anyhow::Result<Engine> {
 /// learns the addresses as soon as they are bound.
 ///
 /// # Errors
-/// When an address cannot be bound, a folder cannot be made, or a server fails.
+/// When an address cannot be bound, or a folder cannot be made or written to.
 pub async fn run(
     config: Config,
     link: Link,
@@ -143,6 +151,7 @@ pub async fn run(
     let (admin_listener, admin_address) = listen(config.admin, "--admin").await?;
     make_folder(&config.plugins, "plugins folder", "--plugins")?;
     make_folder(&config.data_dir, "data folder", "--data-dir")?;
+    check_writable(&config.data_dir)?;
 
     let metrics = Arc::new(Metrics::new().context("registering metrics")?);
     let guest_metrics =
@@ -194,17 +203,11 @@ pub async fn run(
         admin: admin_address,
     });
 
-    let failed = tokio::select! {
-        () = shutdown.cancelled() => None,
-        ended = &mut http => Some(ended),
-        ended = &mut admin => Some(ended),
-    };
-    if let Some(ended) = failed {
-        ended.context("a server task failed")??;
-    }
+    shutdown.cancelled().await;
 
     let started = Instant::now();
-    let deadline = started + config.shutdown_grace.saturating_sub(CLOSING_RESERVE);
+    let reserve = MAX_CLOSING_RESERVE.min(config.shutdown_grace / 5);
+    let deadline = started + config.shutdown_grace.saturating_sub(reserve);
     tracing::info!(grace = ?config.shutdown_grace, "shutting down");
     stop_reload.cancel();
     let _ = reload.await;
@@ -218,12 +221,12 @@ pub async fn run(
     http.abort();
     host.bus.close().await;
     replies.abort();
-    databases.close().await;
+    let _ = tokio::time::timeout(CLOSING_DATABASES, databases.close()).await;
     stop_admin.cancel();
     // A scraper's idle connection must not hold the process.
     let _ = tokio::time::timeout(Duration::from_millis(100), &mut admin).await;
     admin.abort();
-    tracing::info!(took = ?started.elapsed(), "stopped");
+    tracing::info!(took_ms = started.elapsed().as_millis() as u64, "stopped");
     Ok(())
 }
 
@@ -232,13 +235,12 @@ pub async fn run(
 async fn drain(host: &Arc<Host>, deadline: Instant) {
     // Leave before stopping: what is given back must not come here again.
     let seats = host.registry.all();
-    join_all(seats.iter().map(|seat| host.bus.leave(&seat.id))).await;
+    let leaving = join_all(seats.iter().map(|seat| host.bus.leave(&seat.id)));
+    let _ = tokio::time::timeout_at(deadline.into(), leaving).await;
     host.stopping.cancel();
     host.work.close();
-    if tokio::time::timeout_at(deadline.into(), host.work.wait())
-        .await
-        .is_ok()
-    {
+    let finished = tokio::time::timeout_at(deadline.into(), host.work.wait()).await;
+    if finished.is_ok() {
         return;
     }
     tracing::warn!(
@@ -246,8 +248,7 @@ async fn drain(host: &Arc<Host>, deadline: Instant) {
         "what still runs is interrupted and given back"
     );
     host.interrupt.cancel();
-    // Giving back takes no time worth waiting longer for.
-    let _ = tokio::time::timeout(CLOSING_RESERVE / 2, host.work.wait()).await;
+    let _ = tokio::time::timeout(GIVING_BACK, host.work.wait()).await;
 }
 
 async fn listen(address: SocketAddr, option: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {
@@ -268,4 +269,17 @@ fn make_folder(folder: &PathBuf, what: &str, option: &str) -> anyhow::Result<()>
             folder.display()
         )
     })
+}
+
+/// A folder that cannot be written to is found now, not by the first job.
+fn check_writable(folder: &Path) -> anyhow::Result<()> {
+    let probe = folder.join(format!(".warren-{}", std::process::id()));
+    std::fs::write(&probe, [])
+        .and_then(|()| std::fs::remove_file(&probe))
+        .with_context(|| {
+            format!(
+                "cannot write to the data folder {}; allow it, or choose another with --data-dir",
+                folder.display()
+            )
+        })
 }

@@ -25,9 +25,9 @@ pub(crate) use hand_over::publish_all;
 
 /// A trap, an exceeded limit or a missed deadline rarely goes away: it is tried this often.
 const MOST_ATTEMPTS_AFTER_FAULT: u32 = 3;
-/// The longest wait between two attempts. The job is held in the meantime, and the broker takes
-/// back what is held for half an hour.
-const MAX_RETRY_DELAY: Duration = Duration::from_secs(600);
+/// The longest wait between two attempts, the run before it included. The job is held in the
+/// meantime, and the broker takes back what is held for half an hour.
+const MAX_HOLD: Duration = Duration::from_secs(600);
 
 /// Settles one run, and says in a word what came of it.
 pub(crate) async fn settle(
@@ -38,7 +38,11 @@ pub(crate) async fn settle(
     job: Job,
     run: JobRun,
 ) -> &'static str {
-    let JobRun { verdict, sends, .. } = run;
+    let JobRun {
+        verdict,
+        sends,
+        took,
+    } = run;
     match verdict {
         Ok(outcome @ (Outcome::Done | Outcome::Forward(_) | Outcome::Route(_))) => {
             succeed(host, seat, version, delivery, job, outcome, sends).await
@@ -49,6 +53,7 @@ pub(crate) async fn settle(
                 text: reason,
                 attempts: version.retry.attempts,
                 after,
+                took,
             };
             fail(host, seat, version, delivery, job, failure).await
         }
@@ -87,6 +92,7 @@ pub(crate) async fn settle(
                 text: fault.to_string(),
                 attempts: version.retry.attempts.min(most),
                 after: None,
+                took,
             };
             fail(host, seat, version, delivery, job, failure).await
         }
@@ -215,6 +221,8 @@ struct Failure {
     attempts: u32,
     /// The guest's wish for the wait before the next one.
     after: Option<Duration>,
+    /// How long the run took.
+    took: Duration,
 }
 
 impl Failure {
@@ -224,6 +232,7 @@ impl Failure {
             text,
             attempts: 1,
             after: None,
+            took: Duration::ZERO,
         }
     }
 }
@@ -240,10 +249,10 @@ async fn fail(
     let message = &delivery.message;
     host.metrics.failed(worker_type, failure.reason);
 
-    let delay = failure.after.map_or_else(
-        || backoff(version.retry.base, message.attempt),
-        |after| after.min(MAX_RETRY_DELAY),
-    );
+    let wished = failure
+        .after
+        .unwrap_or_else(|| backoff(version.retry.base, message.attempt));
+    let delay = wished.min(MAX_HOLD.saturating_sub(failure.took));
     let in_time = message
         .deadline_ms
         .is_none_or(|deadline| now_ms().saturating_add(delay.as_millis() as u64) < deadline);
@@ -256,7 +265,7 @@ async fn fail(
                 "job.id" = job.id,
                 "job.attempt" = message.attempt,
                 reason = failure.text,
-                delay_ms = delay.as_millis(),
+                delay_ms = delay.as_millis() as u64,
             },
             "job failed and will run again"
         );
@@ -332,8 +341,10 @@ async fn retry(host: &Host, delivery: Delivery, delay: Duration) -> &'static str
 /// base × 2^(attempt − 1), ± 20 % so that what failed together is not tried together.
 fn backoff(base: Duration, attempt: u32) -> Duration {
     let doublings = attempt.saturating_sub(1).min(20);
-    let delay = base.saturating_mul(1 << doublings).min(MAX_RETRY_DELAY);
-    delay.mul_f64(rand::rng().random_range(0.8..1.2))
+    let delay = base.saturating_mul(1 << doublings);
+    delay
+        .mul_f64(rand::rng().random_range(0.8..1.2))
+        .min(MAX_HOLD)
 }
 
 #[cfg(test)]
@@ -344,7 +355,7 @@ mod tests {
     fn each_attempt_waits_about_twice_as_long_up_to_ten_minutes() {
         let check = |attempt, seconds: f64| {
             let delay = backoff(Duration::from_secs(2), attempt).as_secs_f64();
-            let range = seconds * 0.8..=seconds * 1.2;
+            let range = seconds * 0.8..=(seconds * 1.2).min(600.0);
             assert!(range.contains(&delay), "attempt {attempt}: {delay} s");
         };
         check(1, 2.0);

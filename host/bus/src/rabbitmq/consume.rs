@@ -231,6 +231,15 @@ impl Origin {
         })
     }
 
+    /// Closes the channel: what has not been settled goes back.
+    pub(super) async fn close(&self) {
+        const SUCCESS: u16 = 200;
+        self.lost.cancel();
+        let answer = self.channel.close(SUCCESS, "OK".into());
+        // A channel that does not close ends with its connection.
+        let _ = within(WRITE_TIMEOUT, "close a channel", answer).await;
+    }
+
     pub(super) fn deliver(
         self: &Arc<Self>,
         arrived: Arrived,

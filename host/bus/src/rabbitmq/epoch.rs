@@ -28,6 +28,8 @@ pub(super) struct Epoch {
     pub(super) control: Channel,
     pub(super) lanes: Lanes,
     pub(super) announcer: Announcer,
+    /// Cancelled when the inbox is not consumed any more.
+    pub(super) inbox_ended: CancellationToken,
     reason: OnceLock<String>,
 }
 
@@ -47,6 +49,7 @@ impl Epoch {
             control,
             lanes: Lanes::default(),
             announcer,
+            inbox_ended: CancellationToken::new(),
             reason: OnceLock::new(),
         }
     }

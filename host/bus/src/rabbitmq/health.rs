@@ -153,6 +153,7 @@ impl Parts {
             connected: matches!(self.link, Link::Up) && self.blocked.is_none(),
             consuming,
             problem: self.problem().map(Into::into),
+            notice: self.announcements.as_deref().map(Into::into),
         }
     }
 
@@ -171,11 +172,7 @@ impl Parts {
             Verdict::Failing(problem) => Some(problem.clone()),
             Verdict::Consuming => None,
         });
-        let problems: Vec<String> = blocked
-            .into_iter()
-            .chain(failing)
-            .chain(self.announcements.clone())
-            .collect();
+        let problems: Vec<String> = blocked.into_iter().chain(failing).collect();
         (!problems.is_empty()).then(|| problems.join("; "))
     }
 }
@@ -216,8 +213,21 @@ mod tests {
                 connected: true,
                 consuming: vec![good],
                 problem: Some("Bad: delete the queue".into()),
+                notice: None,
             }
         );
+    }
+
+    #[test]
+    fn announcements_that_fail_are_a_notice_and_no_problem() {
+        let board = Board::default();
+        board.link_up();
+        board.announcements(Some(
+            "declared by somebody with other properties".to_owned(),
+        ));
+        let health = board.watch().borrow().clone();
+        assert_eq!(health.problem, None);
+        assert!(health.notice.is_some());
     }
 
     #[test]

@@ -55,6 +55,7 @@ pub(super) async fn pump(
     opened: Opened,
     sender: mpsc::Sender<Delivery>,
 ) {
+    let _ended = epoch.inbox_ended.clone().drop_guard();
     let Opened {
         origin,
         mut consumer,
@@ -62,7 +63,7 @@ pub(super) async fn pump(
     loop {
         let next = tokio::select! {
             () = epoch.over.cancelled() => return,
-            () = shared.closing.cancelled() => return,
+            () = shared.closing.cancelled() => return end(&origin, consumer).await,
             // Nobody reads the inbox: what is in it stays there.
             () = sender.closed() => return,
             next = consumer.next() => next,
@@ -83,9 +84,17 @@ pub(super) async fn pump(
         let delivery = origin.deliver(arrived, Address::One(to), shared.config.encoding);
         tokio::select! {
             () = epoch.over.cancelled() => return,
+            () = shared.closing.cancelled() => return end(&origin, consumer).await,
             _ = sender.send(delivery) => {}
         }
     }
+}
+
+/// Ends the consumption of an inbox that is to be deleted. Closing the channel puts back what has
+/// not been settled, so that the broker can tell whether the inbox is empty.
+async fn end(origin: &Origin, consumer: Consumer) {
+    drop(consumer);
+    origin.close().await;
 }
 
 /// Lets go of an id.
@@ -97,9 +106,12 @@ pub(super) async fn unbind(shared: &Shared, epoch: &Epoch, id: &WorkerId) {
     epoch.check(within(STEP_TIMEOUT, "unbind an id", answer).await);
 }
 
-/// Removes the inbox: this host is not coming back.
+/// Removes the inbox: this host is not coming back. What is still in it is not lost: then it stays.
 pub(super) async fn delete(shared: &Shared, epoch: &Epoch) {
-    let options = QueueDeleteOptions::default();
+    let options = QueueDeleteOptions {
+        if_empty: true,
+        ..QueueDeleteOptions::default()
+    };
     let answer = epoch.control.queue_delete(shared.host.inbox(), options);
     if let Err(failure) = within(STEP_TIMEOUT, "delete the inbox", answer).await {
         warn!(error = %failure, "the inbox of this host is left behind on the broker");

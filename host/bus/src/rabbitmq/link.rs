@@ -120,8 +120,12 @@ pub(super) async fn say_goodbye(bus: &RabbitMq) {
     let shared = &bus.shared;
     let workers = shared.membership.workers();
     join_all(workers.iter().map(|worker| bus.leave(worker))).await;
+    let ids = shared.membership.ids();
+    join_all(ids.iter().map(|id| bus.forget(id))).await;
     shared.closing.cancel();
     if let Some(epoch) = shared.current_epoch() {
+        // Ends at once; the whole goodbye has a bound in any case.
+        epoch.inbox_ended.cancelled().await;
         inbox::delete(shared, &epoch).await;
         shared.stop.cancel();
         epoch.close().await;

@@ -50,6 +50,10 @@ struct Parcel<'a> {
 
 /// Publishes a message to its address.
 pub(super) async fn publish(shared: &Shared, message: &Message) -> Result<(), PublishError> {
+    let (size, limit) = (message.body.len(), shared.config.max_message_bytes);
+    if size > limit {
+        return Err(PublishError::TooLarge { size, limit });
+    }
     let key = message.to.to_string();
     let parcel = Parcel {
         exchange: JOBS,
@@ -60,7 +64,7 @@ pub(super) async fn publish(shared: &Shared, message: &Message) -> Result<(), Pu
     send(shared, &parcel).await
 }
 
-/// Publishes a message to the dead letters of its type.
+/// Publishes a message to the dead letters of its type. Of any size: the broker has had it before.
 pub(super) async fn bury(
     shared: &Shared,
     message: &Message,
@@ -78,10 +82,6 @@ pub(super) async fn bury(
 /// Tries until the broker has answered or the time is up. A try whose answer was lost is repeated
 /// with the same id: twice is better than never, and the id tells.
 async fn send(shared: &Shared, parcel: &Parcel<'_>) -> Result<(), PublishError> {
-    let (size, limit) = (parcel.body.len(), shared.config.max_message_bytes);
-    if size > limit {
-        return Err(PublishError::TooLarge { size, limit });
-    }
     let limit = shared.config.publish_timeout;
     let deadline = Instant::now() + limit;
     let mut last_failure = None;

@@ -23,15 +23,19 @@ use sqlx::{
 };
 use tokio_util::sync::CancellationToken;
 use warren_protocol::WorkerType;
-use wasmtime::component::Resource;
 
 use crate::{
     Worker,
-    bindings::warren::worker::sql::{Error, Host, HostTransaction, Rows, Value},
+    bindings::warren::worker::sql::{Error, Host, Rows, Value},
     state::State,
 };
 
 mod rules;
+mod transaction;
+
+#[allow(unreachable_pub, reason = "the generated bindings name it in public")]
+pub use transaction::Transaction;
+use transaction::Transactions;
 
 /// Rows that one query may return.
 const MAX_ROWS: usize = 10_000;
@@ -132,13 +136,9 @@ pub(crate) struct Session {
     worker_type: WorkerType,
     databases: Arc<Databases>,
     connection: Option<PoolConnection<Sqlite>>,
-    in_transaction: bool,
+    transactions: Transactions,
     most_bytes: usize,
 }
-
-/// The guest's handle to the open transaction; what it stands for is the session's connection.
-#[allow(unreachable_pub, reason = "the generated bindings name it in public")]
-pub struct Transaction(());
 
 impl Session {
     pub(crate) fn new(worker: &Worker) -> Self {
@@ -146,7 +146,7 @@ impl Session {
             worker_type: worker.id.worker_type().clone(),
             databases: worker.databases.clone(),
             connection: None,
-            in_transaction: false,
+            transactions: Transactions::default(),
             most_bytes: worker.limits.payload_bytes,
         }
     }
@@ -154,7 +154,7 @@ impl Session {
     /// Gives the connection back unless a transaction needs it: a run that waits for another
     /// worker must not hold what that worker may need.
     pub(crate) fn release(&mut self) {
-        if !self.in_transaction {
+        if !self.transactions.is_any_open() {
             self.connection = None;
         }
     }
@@ -226,15 +226,6 @@ impl State {
         let done = query.execute(&mut **connection).await.map_err(read_error)?;
         Ok(done.rows_affected())
     }
-
-    async fn sql_end(&mut self, statement: &'static str) -> Result<(), Error> {
-        if !std::mem::take(&mut self.sql.in_transaction) {
-            return Err(Error::Invalid("the transaction is over".to_owned()));
-        }
-        self.sql_execute(statement.to_owned(), Vec::new())
-            .await
-            .map(drop)
-    }
 }
 
 impl Host for State {
@@ -252,71 +243,6 @@ impl Host for State {
         parameters: Vec<Value>,
     ) -> wasmtime::Result<Result<u64, Error>> {
         Ok(self.sql_execute(statement, parameters).await)
-    }
-}
-
-impl HostTransaction for State {
-    async fn begin(&mut self) -> wasmtime::Result<Result<Resource<Transaction>, Error>> {
-        if self.sql.in_transaction {
-            return Ok(Err(Error::Invalid(
-                "a transaction is open already: commit or roll it back first".to_owned(),
-            )));
-        }
-        // IMMEDIATE takes the write lock now: a transaction that reads first and writes later
-        // would otherwise fail half way when another one wrote in between.
-        if let Err(error) = self
-            .sql_execute("BEGIN IMMEDIATE".to_owned(), Vec::new())
-            .await
-        {
-            return Ok(Err(error));
-        }
-        self.sql.in_transaction = true;
-        Ok(Ok(self.table.push(Transaction(()))?))
-    }
-
-    async fn query(
-        &mut self,
-        transaction: Resource<Transaction>,
-        statement: String,
-        parameters: Vec<Value>,
-    ) -> wasmtime::Result<Result<Rows, Error>> {
-        self.table.get(&transaction)?;
-        Ok(self.sql_query(statement, parameters).await)
-    }
-
-    async fn execute(
-        &mut self,
-        transaction: Resource<Transaction>,
-        statement: String,
-        parameters: Vec<Value>,
-    ) -> wasmtime::Result<Result<u64, Error>> {
-        self.table.get(&transaction)?;
-        Ok(self.sql_execute(statement, parameters).await)
-    }
-
-    async fn commit(
-        &mut self,
-        transaction: Resource<Transaction>,
-    ) -> wasmtime::Result<Result<(), Error>> {
-        self.table.get(&transaction)?;
-        Ok(self.sql_end("COMMIT").await)
-    }
-
-    async fn rollback(
-        &mut self,
-        transaction: Resource<Transaction>,
-    ) -> wasmtime::Result<Result<(), Error>> {
-        self.table.get(&transaction)?;
-        Ok(self.sql_end("ROLLBACK").await)
-    }
-
-    async fn drop(&mut self, transaction: Resource<Transaction>) -> wasmtime::Result<()> {
-        self.table.delete(transaction)?;
-        if self.sql.in_transaction {
-            // A failed rollback leaves it to the pool, which rolls back what it is given.
-            let _ = self.sql_end("ROLLBACK").await;
-        }
-        Ok(())
     }
 }
 

@@ -99,6 +99,14 @@ async fn a_run_that_is_stopped_before_it_begins_does_not_begin() {
 }
 
 #[tokio::test]
+async fn a_deadline_beyond_every_clock_is_none() {
+    let host = Host::new();
+    let pool = host.faulty(|w| w.limits.deadline = Duration::MAX).await;
+    let run = order(&pool, json!({"do": "done"})).await;
+    assert_eq!(run.verdict, Ok(Outcome::Done));
+}
+
+#[tokio::test]
 async fn a_panic_is_a_trap_with_the_guests_own_words() {
     let host = Host::new();
     let pool = host.faulty(|_| ()).await;

@@ -1,13 +1,17 @@
 //! Requests that a guest answers.
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use warren_protocol::Slip;
 use warren_runtime::{Fault, HttpError, HttpRequest, HttpResponse, Pool};
 
-use super::host::{Host, SHORT, guest, occasion};
+use super::host::{Host, SHORT, capture, guest, occasion};
+
+/// A guest that sends takes the body for the job.
+const BODY: &str = r#"{"said":"hello"}"#;
 
 async fn pool(host: &Host) -> Pool {
     let mut worker = host.worker("FH");
@@ -27,7 +31,7 @@ fn request(query: &str, body: &'static str) -> HttpRequest {
 async fn serve(pool: &Pool, query: &str) -> Result<HttpResponse, HttpError> {
     let permit = pool.permit().await.unwrap();
     let stop = CancellationToken::new();
-    pool.serve(permit, request(query, "hello"), occasion(), stop)
+    pool.serve(permit, request(query, BODY), occasion(), stop)
         .await
 }
 
@@ -50,7 +54,7 @@ async fn a_guest_sees_the_whole_request() {
     assert_eq!(seen["method"], "POST");
     assert_eq!(seen["path"], "/faulty/");
     assert_eq!(seen["headers"]["x-colour"], "red");
-    assert_eq!(seen["body"], "hello");
+    assert_eq!(seen["body"], BODY);
 }
 
 #[tokio::test]
@@ -118,6 +122,27 @@ async fn what_a_request_sends_comes_with_its_response() {
     let HttpResponse { response, rest, .. } = response;
     drop(response);
     assert_eq!(rest.await.unwrap().unwrap_or_default(), []);
+}
+
+#[tokio::test]
+async fn a_request_that_nobody_waits_for_is_finished_and_its_lost_sends_are_reported() {
+    let host = Host::new();
+    let pool = pool(&host).await;
+    let (captured, _guard) = capture();
+    for (query, says) in [
+        ("do=echo", ""),
+        ("do=send&to=A:*", "lost=1"),
+        ("do=panic", "the test asked for a panic"),
+    ] {
+        // One look begins the request; then its future is dropped.
+        assert!(serve(&pool, query).now_or_never().is_none());
+        assert_eq!(pool.in_flight(), 1, "the guest goes on with its permit");
+        pool.idle().await;
+        let text = captured.text();
+        let warned = text.lines().find(|line| line.contains("nobody waits"));
+        assert_eq!(warned.is_some(), !says.is_empty(), "{query}: {text}");
+        assert!(text.contains(says), "{query}: {text}");
+    }
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use tokio::process::Command;
 
 use super::say;
+use crate::registry::file_name;
 
 /// The target of guests: a component comes out of the ordinary linker.
 const TARGET: &str = "wasm32-wasip2";
@@ -51,8 +52,7 @@ pub(super) async fn ensure_target(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Builds, with cargo's own progress on the terminal, and makes `plugins` hold exactly what came
-/// out. Returns the names of the plugins.
+/// Builds, with cargo's own progress on the terminal, and puts what came out into `plugins`. Returns the names of the plugins.
 pub(super) async fn build(folder: &Path, plugins: &Path) -> anyhow::Result<Vec<String>> {
     let arguments = [
         "build",
@@ -72,10 +72,7 @@ pub(super) async fn build(folder: &Path, plugins: &Path) -> anyhow::Result<Vec<S
     }
     put(&artifacts, plugins)
         .with_context(|| format!("copying plugins to {}", plugins.display()))?;
-    Ok(artifacts
-        .iter()
-        .map(|file| crate::registry::file_name(file))
-        .collect())
+    Ok(artifacts.iter().map(|file| file_name(file)).collect())
 }
 
 /// One line of cargo's output; everything else in it is skipped.
@@ -95,10 +92,22 @@ fn components(stdout: &[u8]) -> BTreeSet<PathBuf> {
         .collect()
 }
 
-/// Makes a folder hold exactly these files. Each is written beside its place and renamed, so that
-/// nobody sees half of one; one that is the same is left alone.
+/// Lists, in the plugins folder, the names that the last build has put there.
+const BUILT: &str = ".built";
+
+/// Makes a folder hold these files, and none that an earlier build has put there; what a person has
+/// put there stays. Each is written beside its place and renamed, so that nobody sees half of one;
+/// one that is the same is left alone.
 fn put(artifacts: &BTreeSet<PathBuf>, plugins: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(plugins)?;
+    let list = plugins.join(BUILT);
+    let names: BTreeSet<String> = artifacts.iter().map(|file| file_name(file)).collect();
+    let before = std::fs::read_to_string(&list).unwrap_or_default();
+    for name in before.lines().filter(|name| !names.contains(*name)) {
+        // It may be gone already.
+        let _ = std::fs::remove_file(plugins.join(name));
+    }
+    std::fs::write(&list, names.into_iter().collect::<Vec<_>>().join("\n"))?;
     for artifact in artifacts {
         let Some(name) = artifact.file_name() else {
             continue;

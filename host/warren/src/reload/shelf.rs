@@ -29,8 +29,8 @@ pub(crate) enum FileState {
     Serving(Arc<Version>),
     /// It was turned away.
     Rejected {
-        /// The content that was turned away.
-        digest: Digest,
+        /// The content that was turned away; `None` when it could not be read.
+        digest: Option<Digest>,
         /// The step that failed.
         step: &'static str,
         /// Why, and what to do.
@@ -49,6 +49,11 @@ impl Shelf {
     #[must_use]
     pub(crate) fn files(&self) -> BTreeMap<PathBuf, FileState> {
         self.lock().files.clone()
+    }
+
+    /// The files.
+    pub(super) fn paths(&self) -> Vec<PathBuf> {
+        self.lock().files.keys().cloned().collect()
     }
 
     /// Whether everything that was there at the start has been looked at.
@@ -70,7 +75,7 @@ impl Shelf {
     pub(super) fn rejected(
         &self,
         file: &Path,
-        digest: Digest,
+        digest: Option<Digest>,
         rejection: Rejection,
         at_start: bool,
         old_version_serves: bool,

@@ -28,7 +28,7 @@ pub(super) struct Stage {
 
 /// Why a file does not serve.
 pub(super) struct Rejection {
-    /// `validate`, `compile`, `link`, `probe`, `claim` or `join`.
+    /// `read`, `validate`, `compile`, `link`, `probe`, `claim` or `join`.
     pub(super) step: &'static str,
     pub(super) error: String,
     /// The type that another file serves: it may become free.
@@ -64,7 +64,7 @@ impl Stage {
         gone: &[PathBuf],
     ) -> Result<Arc<Version>, Rejection> {
         let worker_type = plugin.description.worker_type.clone();
-        self.check_path(&worker_type, &plugin, file)?;
+        self.check_path(&worker_type, &plugin, file, gone)?;
         let before = self.seat_of(file);
         match self.host.registry.get(&worker_type) {
             Some(seat) => {
@@ -95,13 +95,18 @@ impl Stage {
         worker_type: &WorkerType,
         plugin: &Plugin,
         file: &Path,
+        gone: &[PathBuf],
     ) -> Result<(), Rejection> {
         let Some(path) = self.equipment.http_path(worker_type, plugin) else {
             return Ok(());
         };
         let seats = self.host.registry.all();
         let holder = seats.iter().find(|seat| {
-            seat.id.worker_type() != worker_type && seat.current().http_path.as_ref() == Some(&path)
+            let version = seat.current();
+            let leaves = version.file == file || gone.contains(&version.file);
+            seat.id.worker_type() != worker_type
+                && !leaves
+                && version.http_path.as_ref() == Some(&path)
         });
         match holder {
             None => Ok(()),
@@ -167,8 +172,7 @@ impl Stage {
             .equipment
             .version(&self.host, &id, plugin, file.to_owned());
         let permits = version.pool.worker().limits.concurrency;
-        let prefetch = u16::try_from(permits.saturating_mul(2).saturating_add(SETTLE_WINDOW))
-            .unwrap_or(u16::MAX);
+        let prefetch = prefetch(permits, version.pool.worker().limits.deadline);
         let seat = Arc::new(Seat::new(
             id,
             version,
@@ -208,7 +212,7 @@ impl Stage {
                 "plugin.version" = plugin.description.version,
                 "plugin.digest" = plugin.digest.short(),
                 http_path = serving.http_path,
-                compile_ms = plugin.compile_time.as_millis(),
+                compile_ms = plugin.compile_time.as_millis() as u64,
             },
             "worker joined"
         );
@@ -254,22 +258,30 @@ impl Stage {
     }
 }
 
-/// Lets a removed worker finish what it runs, then stops listening for its id.
+/// Lets a removed worker finish what it runs, in whatever version, then stops listening for its id.
 async fn drain(host: Arc<Host>, seat: Arc<Seat>, timeout: Duration) {
-    let version = seat.current();
-    if tokio::time::timeout(timeout, version.pool.idle())
+    seat.runs.close();
+    if tokio::time::timeout(timeout, seat.runs.wait())
         .await
         .is_err()
     {
-        tracing::warn!(
-            target: MANAGER_TARGET,
-            { "worker.id" = %seat.id },
-            "jobs still ran after drain_timeout and are interrupted"
-        );
+        tracing::warn!("worker.id" = %seat.id, "jobs still ran after drain_timeout and are interrupted");
         seat.interrupt.cancel();
-        version.pool.idle().await;
+        seat.runs.wait().await;
     }
     host.bus.forget(&seat.id).await;
+}
+
+/// How many deliveries a worker may hold. What waits here ages, and the broker takes back what is
+/// half an hour old: long jobs do not wait in the host.
+fn prefetch(permits: usize, deadline: Duration) -> u16 {
+    const LONG: Duration = Duration::from_secs(300);
+    let prefetch = if deadline > LONG {
+        permits
+    } else {
+        permits.saturating_mul(2).saturating_add(SETTLE_WINDOW)
+    };
+    u16::try_from(prefetch).unwrap_or(u16::MAX)
 }
 
 fn taken(worker_type: &WorkerType, file: &Path, holder: &Path) -> Rejection {

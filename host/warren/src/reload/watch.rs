@@ -17,9 +17,10 @@ use tokio::sync::mpsc;
 /// What tells one state of a file from another without reading it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
-    length: u64,
+    pub(super) length: u64,
     modified: Option<SystemTime>,
-    inode: u64,
+    /// The inode, and when it was changed last: a file that may be read now is new, too.
+    inode: (u64, i64),
 }
 
 impl Stamp {
@@ -27,9 +28,12 @@ impl Stamp {
     pub(super) fn of(file: &Path) -> io::Result<Self> {
         let metadata = std::fs::metadata(file)?;
         #[cfg(unix)]
-        let inode = std::os::unix::fs::MetadataExt::ino(&metadata);
+        let inode = {
+            use std::os::unix::fs::MetadataExt;
+            (metadata.ino(), metadata.ctime())
+        };
         #[cfg(not(unix))]
-        let inode = 0;
+        let inode = (0, 0);
         Ok(Self {
             length: metadata.len(),
             modified: metadata.modified().ok(),

@@ -30,21 +30,33 @@ pub(super) async fn hand_over(host: &Host, delivery: &Delivery, message: Message
             // Whoever waits for an answer is told at once; a job that nobody waits for can wait.
             PublishError::QueueFull(_) if caller.is_none() => {}
             error => {
+                // The worker that ran the job. Where a guest sends is its own choice, and no label.
+                let sender = delivery.message.to.worker_type();
                 let to = message.to.clone();
                 return match (message.kind, caller) {
+                    (Kind::Reply, _) if matches!(error, PublishError::TooLarge { .. }) => {
+                        let cause = CallError::Failed {
+                            worker: sender.to_string(),
+                            attempts: delivery.message.attempt,
+                            reason: error.to_string(),
+                        };
+                        let Address::One(caller) = &to else {
+                            return true;
+                        };
+                        tell_caller(host, delivery, caller, None, cause).await
+                    }
+                    // The caller is gone.
                     (Kind::Reply | Kind::Error, _) => {
-                        host.metrics.reply_dropped(to.worker_type());
+                        host.metrics.reply_dropped(sender);
                         true
                     }
                     (Kind::Job, Some(caller)) => {
-                        host.metrics
-                            .job_error(to.worker_type(), "no_worker_available");
+                        host.metrics.job_error(sender, "no_worker_available");
                         let cause = call_error(error, &to);
                         tell_caller(host, delivery, &caller, None, cause).await
                     }
                     (Kind::Job, None) => {
-                        host.metrics
-                            .job_error(to.worker_type(), "no_worker_available");
+                        host.metrics.job_error(sender, "no_worker_available");
                         tracing::warn!(
                             target: WORKER_TARGET,
                             { "job.id" = message.id, %error },

@@ -95,6 +95,10 @@ fn is_wanted(log: &Log, metadata: &Metadata<'_>) -> bool {
     if is_of("lapin") {
         return false;
     }
+    // sqlx complains of statements and connections that are slow without naming the worker.
+    if is_of("sqlx") {
+        return false;
+    }
     (log.system_manager || !is_of(MANAGER_TARGET))
         && (log.worker || !(is_of(WORKER_TARGET) || is_of(GUEST_TARGET)))
 }

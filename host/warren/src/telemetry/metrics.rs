@@ -114,10 +114,6 @@ impl Metrics {
             registry,
         };
         all.registry.register(Box::new(ProcessTime::new()?))?;
-        #[cfg(target_os = "linux")]
-        all.registry.register(Box::new(
-            prometheus::process_collector::ProcessCollector::for_self(),
-        ))?;
         Ok(all)
     }
 
