@@ -67,7 +67,15 @@ impl Broker {
     /// # Panics
     /// When it cannot be started; the text says what to do.
     pub async fn start() -> Self {
-        match Self::try_start().await {
+        Self::start_with("").await
+    }
+
+    /// As [`Broker::start`], with further lines of `rabbitmq.conf`.
+    ///
+    /// # Panics
+    /// As [`Broker::start`].
+    pub async fn start_with(settings: &str) -> Self {
+        match Self::try_start_with(settings).await {
             Ok(broker) => broker,
             Err(error) => panic!("no RabbitMQ for this test: {error:#}; {REMEDY}"),
         }
@@ -78,11 +86,15 @@ impl Broker {
     /// # Errors
     /// When RabbitMQ is not installed or does not come up.
     pub async fn try_start() -> Result<Self> {
+        Self::try_start_with("").await
+    }
+
+    async fn try_start_with(settings: &str) -> Result<Self> {
         let sbin = scripts()?;
         let folder = tempfile::Builder::new()
             .prefix("warren-broker-")
             .tempdir()?;
-        write_settings(folder.path())?;
+        write_settings(folder.path(), settings)?;
         let [port, distribution_port, epmd_port] = free_ports()?;
         let epmd = Command::new("epmd")
             .args(["-port", &epmd_port.to_string(), "-address", "127.0.0.1"])
@@ -284,7 +296,7 @@ fn scripts() -> Result<PathBuf> {
         .context("RabbitMQ is not installed")
 }
 
-fn write_settings(folder: &Path) -> Result<()> {
+fn write_settings(folder: &Path, settings: &str) -> Result<()> {
     fs::OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -295,7 +307,7 @@ fn write_settings(folder: &Path) -> Result<()> {
     // A nearly full disk is not the subject of these tests.
     fs::write(
         folder.join("rabbitmq.conf"),
-        "disk_free_limit.absolute = 1MB\n",
+        format!("disk_free_limit.absolute = 1MB\n{settings}\n"),
     )?;
     Ok(())
 }

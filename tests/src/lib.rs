@@ -1,15 +1,17 @@
 //! What the integration tests share: a private RabbitMQ, the built `warren` as a process, an HTTP
-//! client, and waiting for a condition instead of sleeping.
+//! client, a worker of the tests' own, and waiting for a condition instead of sleeping.
 //!
 //! Invariant: a test fails, and names the remedy, when it cannot have what it needs. It never skips.
 
 pub mod broker;
 pub mod host;
 pub mod http;
+mod peer;
 mod site;
 mod wait;
 
 pub use broker::Broker;
 pub use host::{Host, Setup};
-pub use site::Site;
+pub use peer::{Answer, Peer, Taken, past_ms};
+pub use site::{DeadLetter, Site};
 pub use wait::{LIMIT, eventually, soon};

@@ -8,18 +8,39 @@
 use std::{env, fs::File};
 
 use anyhow::{Context, Result};
-use lapin::{Connection, ConnectionProperties, options::QueueDeleteOptions};
+use lapin::{
+    Channel, Connection, ConnectionProperties,
+    options::{BasicGetOptions, QueueDeclareOptions, QueueDeleteOptions},
+    types::{AMQPValue, FieldTable},
+};
 
-use crate::{Broker, broker};
+use crate::{Broker, broker, eventually, peer::PEER_TYPE};
 
-/// The types of every plugin that the tests run in a host.
-const WORKER_TYPES: [&str; 5] = ["WA", "WB", "WD", "FX", "FH"];
+/// The types of every plugin that the tests run in a host, and of the tests' own worker.
+const WORKER_TYPES: [&str; 7] = ["WA", "WB", "WD", "FX", "FH", "FI", PEER_TYPE];
 
 /// A bus for the hosts of one test.
 pub struct Site {
     url: Option<String>,
     /// Held while this test has its turn on the shared broker.
     _turn: Option<File>,
+}
+
+/// A job that was given up, as it is kept on RabbitMQ.
+#[derive(Debug)]
+pub struct DeadLetter {
+    /// The id of the message.
+    pub id: String,
+    /// The word for why it was given up.
+    pub reason: String,
+    /// The text for a person.
+    pub error: String,
+    /// The file, version and digest of the plugin that ran it; empty where none did.
+    pub plugin: String,
+    /// The attempt that was its last.
+    pub attempt: i64,
+    /// The envelope.
+    pub body: Vec<u8>,
 }
 
 impl Site {
@@ -62,6 +83,73 @@ impl Site {
     #[must_use]
     pub fn url(&self) -> Option<&str> {
         self.url.as_deref()
+    }
+
+    /// Takes the oldest dead letter of a type, as soon as there is one. `None` on the embedded
+    /// bus, whose dead letters nobody sees from outside.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub async fn dead_letter(&self, worker_type: &str) -> Option<DeadLetter> {
+        let (_connection, channel) = must(open_channel(self.url()?).await);
+        let queue = format!("warren.v1.dlq.{worker_type}");
+        let options = BasicGetOptions { no_ack: true };
+        let letter = eventually("there is a dead letter", async || {
+            let got = channel.basic_get(queue.as_str().into(), options).await;
+            must(got.context("asking for a dead letter"))
+        });
+        let letter = letter.await.delivery;
+        let headers = letter.properties.headers().clone().unwrap_or_default();
+        let text = |name: &str| match headers.inner().get(name) {
+            Some(AMQPValue::LongString(text)) => text.to_string(),
+            _ => String::new(),
+        };
+        let attempt = match headers.inner().get("x-warren-attempt") {
+            Some(AMQPValue::LongLongInt(attempt)) => *attempt,
+            other => panic!("the attempt of a dead letter is {other:?}"),
+        };
+        let id = letter.properties.message_id().as_ref();
+        Some(DeadLetter {
+            id: id.map(ToString::to_string).unwrap_or_default(),
+            reason: text("x-warren-reason"),
+            error: text("x-warren-error"),
+            plugin: text("x-warren-plugin"),
+            attempt,
+            body: letter.data,
+        })
+    }
+
+    /// How many messages wait in a queue of RabbitMQ, without those that a host holds: `q` for the
+    /// jobs of a type, `dlq` for its dead letters. `None` on the embedded bus.
+    ///
+    /// # Panics
+    /// When the queue does not exist.
+    pub async fn n_queued(&self, kind: &str, worker_type: &str) -> Option<u32> {
+        let (_connection, channel) = must(open_channel(self.url()?).await);
+        let queue = format!("warren.v1.{kind}.{worker_type}");
+        let options = QueueDeclareOptions {
+            passive: true,
+            ..QueueDeclareOptions::default()
+        };
+        let declared = channel.queue_declare(queue.as_str().into(), options, FieldTable::default());
+        Some(must(declared.await.context(queue.clone())).message_count())
+    }
+}
+
+/// A channel and its connection, which is to live as long.
+async fn open_channel(url: &str) -> Result<(Connection, Channel)> {
+    let connection = Connection::connect(url, ConnectionProperties::default())
+        .await
+        .with_context(|| format!("connecting to {}", broker::SHARED_BROKER))?;
+    let channel = connection.create_channel().await?;
+    Ok((connection, channel))
+}
+
+#[track_caller]
+fn must<T>(result: Result<T>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => panic!("the broker does not do as it is told: {error:#}"),
     }
 }
 

@@ -231,12 +231,14 @@ async fn a_new_version_serves_within_a_second() {
     assert!(shortest < Duration::from_secs(1), "{shortest:?}");
 }
 
-async fn arrival(host: &Host, worker_type: &str) -> Value {
+/// The entry of a worker as soon as the host has it.
+pub(crate) async fn arrival(host: &Host, worker_type: &str) -> Value {
     let what = format!("{worker_type} arrives");
     eventually(&what, async || host.worker(worker_type).await).await
 }
 
-async fn departure(host: &Host, worker_type: &str) {
+/// Returns as soon as the host has no worker of this type.
+pub(crate) async fn departure(host: &Host, worker_type: &str) {
     eventually(&format!("{worker_type} leaves"), async || {
         host.worker(worker_type).await.is_none().then_some(())
     })

@@ -97,6 +97,13 @@ async fn send(shared: &Shared, parcel: &Parcel<'_>) -> Result<(), PublishError> 
                 },
                 () = epoch.over.cancelled() => Failure::Ended("the connection ended"),
             };
+            if failure.is_mismatch() {
+                // The one thing about a publish that the broker refuses so: a body that is larger
+                // than its `max_message_size`. It says how large that is, in words.
+                let size = parcel.body.len();
+                let limit = last_number(&failure.to_string()).unwrap_or(size.saturating_sub(1));
+                return Err(PublishError::TooLarge { size, limit });
+            }
             if failure.is_not_found() {
                 // Our exchange is gone: the next epoch declares it again.
                 epoch.end(format!("the topology is gone ({failure})"));
@@ -116,6 +123,13 @@ async fn send(shared: &Shared, parcel: &Parcel<'_>) -> Result<(), PublishError> 
             )))
         }
     }
+}
+
+/// The last number in a text.
+fn last_number(text: &str) -> Option<usize> {
+    let end = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let start = end.trim_end_matches(|c: char| c.is_ascii_digit());
+    end.get(start.len()..)?.parse().ok()
 }
 
 fn verdict(confirmation: Confirmation, key: &str) -> Result<(), PublishError> {
@@ -181,5 +195,19 @@ impl Default for Lanes {
             idle: Mutex::default(),
             free: Semaphore::new(MAX_LANES),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_brokers_limit_is_the_last_number_of_its_words() {
+        let words =
+            "PRECONDITION_FAILED - message size 2097152 is larger than configured max size 1048576";
+        assert_eq!(last_number(words), Some(1_048_576));
+        assert_eq!(last_number(&format!("{words})")), Some(1_048_576));
+        assert_eq!(last_number("none"), None);
     }
 }

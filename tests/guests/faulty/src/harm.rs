@@ -34,6 +34,22 @@ pub(crate) fn sleep_for_an_hour() -> Value {
     json!({ "slept": true })
 }
 
+/// Waits in the host, but not for long.
+pub(crate) fn wait_for(ms: u64) -> Value {
+    thread::sleep(Duration::from_millis(ms));
+    json!({ "waited": ms })
+}
+
+/// `n` kibibytes of text.
+pub(crate) fn large(n: u32) -> Value {
+    json!({ "text": "x".repeat(1024).repeat(n as usize) })
+}
+
+/// `n` times 1024 ones: 2 bytes each in JSON, and several times that in BSON.
+pub(crate) fn ones(n: u32) -> Vec<u8> {
+    vec![1; n as usize * 1024]
+}
+
 /// Uses up the stack.
 #[allow(unconditional_recursion, reason = "that is the point")]
 pub(crate) fn recurse_for_ever(depth: u64) -> u64 {

@@ -16,8 +16,8 @@ mod statements;
 mod talk;
 
 use serde::Deserialize;
-use serde_json::Value;
-use warren_sdk::{Error, Job, Outcome, Result, Worker};
+use serde_json::{Value, json};
+use warren_sdk::{Error, Job, Outcome, Result, Worker, context};
 
 /// A worker that a host must survive.
 pub struct Faulty;
@@ -28,13 +28,14 @@ struct Order {
     r#do: String,
     /// For `reject` and `retry`.
     reason: Option<String>,
-    /// For `retry` and `call`, in milliseconds; for `busy`, how long.
+    /// For `retry`, `call` and `check-in`, in milliseconds; for `busy` and `wait`, how long.
     ms: Option<u64>,
-    /// For `send`, `send-then-panic`, `send-then-reject`, `call` and `route`: one stop or more.
+    /// For the sends, `call`, `check-in` and `route`: one stop or more.
     to: Option<Stops>,
-    /// For the sends: how many jobs; for `write`: how much.
+    /// For the sends: how many jobs; for `write`, `large` and `ones`: how much; for `retry`: until which
+    /// attempt.
     n: Option<u32>,
-    /// For the sends, `call` and `route`: what they carry.
+    /// For the sends, `call`, `check-in` and `route`: what they carry.
     data: Option<Value>,
     /// For the words that begin with `sql-`.
     #[serde(default)]
@@ -58,7 +59,12 @@ impl Worker for Faulty {
             "echo" => Outcome::forward(job.data),
             "done" => Ok(Outcome::Done),
             "reject" => Err(Error::reject(order.reason())),
-            "retry" => Err(order.retry()),
+            "retry" => match order.n {
+                Some(n) if context::attempt() >= n => {
+                    Outcome::forward(&json!({ "attempt": context::attempt() }))
+                }
+                _ => Err(order.retry()),
+            },
 
             "panic" => panic!("{}", order.reason()),
             "abort" => std::process::abort(),
@@ -66,6 +72,9 @@ impl Worker for Faulty {
             "loop" => harm::turn_for_ever(),
             "busy" => Outcome::forward(&harm::turn_for(order.ms.unwrap_or(100))),
             "sleep" => Outcome::forward(&harm::sleep_for_an_hour()),
+            "wait" => Outcome::forward(&harm::wait_for(order.ms.unwrap_or(100))),
+            "large" => Outcome::forward(&harm::large(order.n.unwrap_or(1))),
+            "ones" => Outcome::forward(&harm::ones(order.n.unwrap_or(1))),
             "recurse" => Outcome::forward(&harm::recurse_for_ever(0)),
             "host-calls" => harm::ask_for_ever(),
             "allocate" => harm::allocate_for_ever(),
@@ -81,6 +90,7 @@ impl Worker for Faulty {
                 Err(Error::reject(order.reason()))
             }
             "call" => Outcome::forward(&talk::call(&order)),
+            "check-in" => talk::check_in(&order).map(|()| Outcome::Done),
             "route" => Outcome::route(order.stops(), &order.data()),
 
             "env" => Outcome::forward(&reach::environment()),
@@ -128,7 +138,7 @@ impl Order {
     }
 
     fn data(&self) -> Value {
-        let default = || serde_json::json!({ "do": "done" });
+        let default = || json!({ "do": "done" });
         self.data.clone().unwrap_or_else(default)
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use warren_sdk::bus::{self, CallError};
-use warren_sdk::{Error, Result};
+use warren_sdk::{Error, Result, context};
 
 use crate::Order;
 
@@ -35,6 +35,19 @@ pub(crate) fn call(order: &Order) -> Value {
             json!({ "error": name, "text": Error::from(error).reason() })
         }
     }
+}
+
+/// Says that it runs, in which attempt and for which worker, and waits until that is answered:
+/// whoever is called decides when the run ends.
+pub(crate) fn check_in(order: &Order) -> Result<()> {
+    let timeout = order.ms.map(Duration::from_millis);
+    let here = json!({
+        "attempt": context::attempt(),
+        "worker_id": context::worker_id(),
+        "data": order.data,
+    });
+    bus::call_within(timeout, order.stops(), &here)?;
+    Ok(())
 }
 
 fn name(error: &CallError) -> &'static str {

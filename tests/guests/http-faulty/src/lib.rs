@@ -13,8 +13,11 @@
 //! | `stream` | status 200 and a body of 1 MiB, in pieces |
 //! | `status` | the status in `code`, and no body |
 //! | `call` | calls the stop in `to` and answers with the reply, or with status 500 |
-//! | `send` | sends a job to the stop in `to` and answers with status 200 |
+//! | `send` | waits for `ms` milliseconds (0), sends a job to the stop in `to`, answers with status 200 |
 //! | `send-then-error` | as `send`, but the response is then a 500 |
+//!
+//! `to` is `FX:*` when absent. A call or a job carries the request's body, which is JSON; when that
+//! is empty, `{"do":"echo"}` or `{"do":"done"}`. `ms` is the timeout of a call.
 
 #![allow(
     clippy::panic,
@@ -54,8 +57,8 @@ impl HttpWorker for HttpFaulty {
                 Ok(Response::new(200, "text/plain", "awake"))
             }
             "wait" => {
-                let ms = request.query("ms").and_then(|ms| ms.parse().ok());
-                thread::sleep(Duration::from_millis(ms.unwrap_or(100)));
+                let default = Duration::from_millis(100);
+                thread::sleep(milliseconds(&request).unwrap_or(default));
                 Ok(Response::new(200, "text/plain", "waited"))
             }
             "log" => {
@@ -73,15 +76,17 @@ impl HttpWorker for HttpFaulty {
                 Ok(Response::new(code.unwrap_or(200), "text/plain", ""))
             }
             "call" => {
-                let reply = bus::call([to], &json!({ "do": "echo" }))?;
+                let timeout = milliseconds(&request);
+                let reply = bus::call_within(timeout, [to], &order(&request, "echo")?)?;
                 Ok(Response::new(200, reply.content_type, reply.body))
             }
             "send" => {
-                bus::send([to], &json!({ "do": "done" }))?;
+                thread::sleep(milliseconds(&request).unwrap_or_default());
+                bus::send([to], &order(&request, "done")?)?;
                 Ok(Response::new(200, "text/plain", "sent"))
             }
             "send-then-error" => {
-                bus::send([to], &json!({ "do": "done" }))?;
+                bus::send([to], &order(&request, "done")?)?;
                 Err(Error::reject("the test asked for an error after a send"))
             }
             other => Ok(Response::problem(400, format!("nothing is called {other}"))),
@@ -102,6 +107,20 @@ fn echo(request: &Request) -> Value {
         "headers": headers,
         "body": text(&request.body),
     })
+}
+
+fn milliseconds(request: &Request) -> Option<Duration> {
+    let ms = request.query("ms")?.parse().ok()?;
+    Some(Duration::from_millis(ms))
+}
+
+/// What is asked of the other worker.
+fn order(request: &Request, default: &str) -> Result<Value> {
+    if request.body.is_empty() {
+        return Ok(json!({ "do": default }));
+    }
+    let order = serde_json::from_slice(&request.body);
+    order.map_err(|error| Error::reject(format!("the body is not JSON: {error}")))
 }
 
 fn text(bytes: &[u8]) -> String {
