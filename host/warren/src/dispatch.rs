@@ -64,8 +64,11 @@ async fn run_by_id(host: &Arc<Host>, delivery: Delivery) {
         }
         _ => Some(delivery),
     };
-    if let Some(delivery) = delivery {
-        settle::unrouted(host, delivery).await;
+    match delivery {
+        None => {}
+        // Not ours any more: it is delivered again.
+        Some(delivery) if delivery.lost.is_cancelled() => delivery.give_back(),
+        Some(delivery) => settle::unrouted(host, delivery).await,
     }
 }
 
@@ -73,10 +76,6 @@ async fn run_by_id(host: &Arc<Host>, delivery: Delivery) {
 async fn resolve(host: &Host, delivery: Delivery) {
     let message = &delivery.message;
     let reply = match message.kind {
-        Kind::Job | Kind::Reply => message
-            .encoding
-            .decode_job(&message.body)
-            .map(|job| Ok(job.data)),
         Kind::Error => message.encoding.decode_error(&message.body).map(|error| {
             Err(error.cause.unwrap_or(CallError::Failed {
                 worker: "unknown".to_owned(),
@@ -84,6 +83,10 @@ async fn resolve(host: &Host, delivery: Delivery) {
                 reason: error.error,
             }))
         }),
+        _ => message
+            .encoding
+            .decode_job(&message.body)
+            .map(|job| Ok(job.data)),
     };
     let reply = reply.unwrap_or_else(|error| {
         Err(CallError::Failed {

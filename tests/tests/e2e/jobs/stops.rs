@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use warren_tests::{Host, Peer, Setup, Site, Taken, eventually};
+use warren_tests::{Broker, Host, Peer, Setup, Site, Taken, eventually};
 
 use super::{ONE_BY_ONE, faulty_host, n_finished, running};
 use crate::has;
@@ -121,6 +121,29 @@ mod rabbitmq {
         assert_eq!(line["job.attempt"], 1, "{line}");
         peer.leave().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_by_id_that_waits_when_own_broker_restarts_is_run_and_not_given_up() {
+    let mut broker = Broker::start().await;
+    let site = Site::of(&broker);
+    let host = faulty_host(&site, ONE_BY_ONE).await;
+    let mut peer = Peer::join(&site).await;
+    peer.publish(&peer.job(["FX:*"], &json!({"do": "wait", "ms": 5000})))
+        .await;
+    running(&host, 1).await;
+    let id = id(&host).await;
+    let order = json!({"do": "send", "to": "FT:*"});
+    let waits = peer.job([id.as_str().unwrap()], &order);
+    peer.publish(&waits).await;
+    reach_inbox(&host, &mut peer).await;
+
+    broker.stop().await;
+    broker.start_again().await;
+    host.ready().await;
+    assert_eq!(peer.next_job().await.data["do"], "done");
+    assert_eq!(site.n_queued("dlq", "FX").await, Some(0));
+    peer.leave().await;
 }
 
 async fn host_of_fx(site: &Site) -> Host {
