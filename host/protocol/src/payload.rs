@@ -94,7 +94,8 @@ impl Payload {
     }
 
     /// The null of an encoding.
-    pub(crate) fn null(encoding: Encoding) -> Self {
+    #[must_use]
+    pub fn null(encoding: Encoding) -> Self {
         let (form, body): (_, &'static [u8]) = match encoding {
             Encoding::Json => (Form::Json, b"null"),
             Encoding::Bson => (Form::Bson(ElementType::Null), b""),

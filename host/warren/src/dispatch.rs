@@ -83,7 +83,7 @@ async fn resolve(host: &Host, delivery: Delivery) {
                 reason: error.error,
             }))
         }),
-        _ => message
+        Kind::Reply | Kind::Job => message
             .encoding
             .decode_job(&message.body)
             .map(|job| Ok(job.data)),

@@ -99,7 +99,7 @@ pub(crate) async fn settle(
     }
 }
 
-/// A job whose envelope cannot be read. It is kept for a person to look at.
+/// A job whose envelope cannot be read. It is kept for a person to look at; whoever waits is told.
 pub(crate) async fn undecodable(host: &Host, seat: &Seat, delivery: Delivery, error: &CodecError) {
     let worker_type = seat.id.worker_type();
     host.metrics.failed(worker_type, "decode");
@@ -108,14 +108,18 @@ pub(crate) async fn undecodable(host: &Host, seat: &Seat, delivery: Delivery, er
         { "worker.type" = %worker_type, "job.id" = delivery.message.id, %error },
         "job cannot be read"
     );
-    bury(
-        host,
-        delivery,
-        "decode",
-        format!("the envelope cannot be read: {error}"),
-        None,
-    )
-    .await;
+    let text = format!("the envelope cannot be read: {error}");
+    if let Some(caller) = delivery.message.reply_to.clone() {
+        let cause = CallError::Failed {
+            worker: worker_type.to_string(),
+            attempts: delivery.message.attempt,
+            reason: text.clone(),
+        };
+        if !tell_caller(host, &delivery, &caller, None, cause).await {
+            return delivery.give_back();
+        }
+    }
+    bury(host, delivery, "decode", text, None).await;
 }
 
 /// A job that came too late. Nobody waits for a call any more; a job that was sent is kept.

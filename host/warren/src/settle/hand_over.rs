@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use uuid::Uuid;
 use warren_bus::{Delivery, Epitaph, Kind, Message, PublishError};
-use warren_protocol::{Address, CallError, ErrorTarget, Job, JobError, WorkerId};
+use warren_protocol::{Address, CallError, ErrorTarget, Job, JobError, Payload, WorkerId};
 
 use super::{ack, consequences::HOP_NAMESPACE};
 use crate::{calls::call_error, host::Host, telemetry::logs::WORKER_TARGET};
@@ -98,18 +98,31 @@ pub(super) async fn tell_caller(
         Some(job) => (job.id, job.data),
         None => match incoming.encoding.decode_job(&incoming.body) {
             Ok(job) => (job.id, job.data),
-            Err(_) => return true,
+            Err(_) => (incoming.id.clone(), Payload::null(host.encoding)),
         },
     };
-    let error = JobError {
+    let mut error = JobError {
         target: ErrorTarget::Id(caller.to_string()),
         error: cause.to_string(),
         id: id.clone(),
         data,
         cause: Some(cause),
     };
-    let Ok(body) = host.encoding.encode_error(&error) else {
-        return true;
+    let body = host.encoding.encode_error(&error).or_else(|_| {
+        // The bus's encoding has no form for what the job carried; the news must get through.
+        error.data = Payload::null(host.encoding);
+        host.encoding.encode_error(&error)
+    });
+    let body = match body {
+        Ok(body) => body,
+        Err(error) => {
+            tracing::error!(
+                target: WORKER_TARGET,
+                { "job.id" = id, %error },
+                "a caller could not be told and waits until its timeout"
+            );
+            return true;
+        }
     };
     let message = Message {
         id: Uuid::new_v5(&HOP_NAMESPACE, format!("{id}\nerror").as_bytes()).to_string(),

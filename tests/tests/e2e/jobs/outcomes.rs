@@ -175,6 +175,12 @@ mod with_peer {
             assert_eq!(dead.body, garbage.body);
             assert_eq!(n_failed(&host, "decode").await, 1);
 
+            let mut garbled_call = peer.call(["FX:*"], &json!(null));
+            garbled_call.body = garbage.body;
+            peer.publish(&garbled_call).await;
+            let told = peer.answer_to(&garbled_call.id).await.unwrap_err();
+            assert!(told.to_string().contains("cannot be read"), "{told}");
+
             let echo = peer.call(["FX:*"], &json!({"do": "echo", "n": 1}));
             peer.publish(&echo).await;
             let reply = peer.answer_to(&echo.id).await;
