@@ -116,7 +116,7 @@ impl Voice {
             _ => {
                 let opened = connection.create_channel();
                 let channel = within(STEP_TIMEOUT, "open a channel", opened).await?;
-                topology::declare_notifications(&channel).await?;
+                topology::declare(&channel, &topology::notifications()).await?;
                 channel
             }
         };
@@ -181,16 +181,13 @@ pub(super) async fn subscribe(
 ) -> Result<Consumer, Failure> {
     let opened = epoch.consuming.create_channel();
     let channel = within(STEP_TIMEOUT, "open a channel", opened).await?;
-    topology::declare_notifications(&channel).await?;
     let queue = shared.host.registration(epoch.number, n_tries);
-    topology::declare_exclusive(&channel, queue.clone()).await?;
-    topology::bind(
-        &channel,
-        queue.clone(),
-        NOTIFICATIONS,
-        topic::WORKER_GET_ALL.into(),
-    )
-    .await?;
+    let wanted = [
+        topology::notifications(),
+        topology::exclusive(queue.clone()),
+        topology::binding(queue.as_str(), NOTIFICATIONS, topic::WORKER_GET_ALL),
+    ];
+    topology::declare_all(&channel, &wanted).await?;
     let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
     let consumer = channel.basic_consume(queue, "warren-registration".into(), options, none);
     within(STEP_TIMEOUT, "consume announcements", consumer).await

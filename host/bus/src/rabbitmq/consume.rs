@@ -148,8 +148,9 @@ async fn open(
     let worker_type = worker.worker_type();
     let opened = epoch.consuming.create_channel();
     let channel = within(STEP_TIMEOUT, "open a channel", opened).await?;
-    topology::declare_type(&channel, worker_type).await?;
-    topology::bind(&channel, shared.host.inbox(), JOBS, worker.as_str().into()).await?;
+    topology::declare_all(&channel, &topology::of_type(worker_type)).await?;
+    let to_inbox = topology::binding(shared.host.inbox().as_str(), JOBS, worker.as_str());
+    topology::declare(&channel, &to_inbox).await?;
     let limit = channel.basic_qos(consumption.prefetch, BasicQosOptions::default());
     within(STEP_TIMEOUT, "set the prefetch", limit).await?;
     let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());

@@ -33,7 +33,8 @@ pub(super) struct Opened {
 pub(super) async fn open(shared: &Shared, epoch: &Epoch) -> Result<Opened, Failure> {
     let queue = shared.host.inbox();
     for id in shared.membership.ids() {
-        topology::bind(&epoch.control, queue.clone(), JOBS, id.as_str().into()).await?;
+        let to_inbox = topology::binding(queue.as_str(), JOBS, id.as_str());
+        topology::declare(&epoch.control, &to_inbox).await?;
     }
     let opened = epoch.consuming.create_channel();
     let channel = within(STEP_TIMEOUT, "open a channel", opened).await?;

@@ -86,7 +86,8 @@ async fn open(
     )
     .await?;
     let control = within(STEP_TIMEOUT, "open a channel", consuming.create_channel()).await?;
-    topology::declare_common(&control, &shared.host).await?;
+    topology::declare_all(&control, &topology::common()).await?;
+    topology::declare(&control, &topology::inbox(&shared.host)).await?;
     let announcer = Announcer::new(shared.config.encoding);
     let epoch = Arc::new(Epoch::new(
         number, consuming, publishing, control, announcer,

@@ -12,8 +12,32 @@ pub(super) const JOBS: &str = "warren.v1.jobs";
 pub(super) const DEAD: &str = "warren.v1.dead";
 /// Dead letters of a type that has no dead-letter queue: an exchange and a queue.
 pub(super) const UNROUTED: &str = "warren.v1.unrouted";
+/// Everything that entered or left a dead-letter queue, to look at without touching one: a stream.
+pub(super) const DEAD_LOG: &str = "warren.v1.dlq.log";
+/// The key on [`DEAD`] of a note that a dead letter has left its queue. No type is called so.
+pub(super) const LEFT: &str = "#left";
+/// What has waited long enough: an exchange and a queue, read by every host.
+pub(super) const DUE: &str = "warren.v1.due";
+/// One card for each inbox, so that the janitor can find those that nobody reads any more.
+pub(super) const HOSTS: &str = "warren.v1.hosts";
+/// The key on [`JOBS`] of a host's card. No address looks so.
+pub(super) const CARD: &str = "#host";
+/// The janitor's lock: an exclusive queue.
+pub(super) const JANITOR: &str = "warren.v1.janitor";
 /// MicroServices.js' own exchange: the announcements.
 pub(super) const NOTIFICATIONS: &str = "notifications";
+
+/// How long a message waits in each delay tier, shortest first: the tier's name and its seconds.
+pub(super) const TIERS: [(&str, u64); 8] = [
+    ("1s", 1),
+    ("5s", 5),
+    ("30s", 30),
+    ("2m", 120),
+    ("10m", 600),
+    ("1h", 3600),
+    ("6h", 6 * 3600),
+    ("24h", 24 * 3600),
+];
 
 /// The longest host name: queue names end at 255 bytes.
 const MAX_HOST_BYTES: usize = 100;
@@ -50,6 +74,11 @@ impl Host {
             n => format!("warren.v1.reg.{}.{epoch}-{n}", self.0).into(),
         }
     }
+}
+
+/// A delay tier's exchange and queue, which have one name.
+pub(super) fn delay_tier(tier: &str) -> ShortString {
+    format!("warren.v1.delay.{tier}").into()
 }
 
 /// The durable queue of a type's jobs.
