@@ -98,6 +98,7 @@ impl Peer {
             reply_to: None,
             attempt: 1,
             deadline_ms: None,
+            first_ms: None,
             trace_parent: None,
         }
     }
@@ -195,7 +196,7 @@ async fn take<T>(delivery: Option<Delivery>, read: impl Fn(&Message) -> T) -> (M
 
 fn read_answer(message: &Message) -> Answer {
     match message.kind {
-        Kind::Job | Kind::Reply => {
+        Kind::Job | Kind::Reply | Kind::Bundle => {
             let job = message.encoding.decode_job(&message.body);
             Ok(value(must("reading a reply", job).data))
         }

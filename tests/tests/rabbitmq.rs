@@ -603,6 +603,7 @@ fn job(worker: &WorkerId, body: impl Into<Vec<u8>>) -> Message {
         reply_to: None,
         attempt: 1,
         deadline_ms: None,
+        first_ms: None,
         trace_parent: None,
     }
 }

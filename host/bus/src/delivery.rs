@@ -1,6 +1,6 @@
 //! A message that was handed to this host, and the one right to settle it.
 
-use std::fmt;
+use std::{fmt, time::Instant};
 
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +14,8 @@ pub struct Delivery {
     pub message: Message,
     /// Whether the bus has handed it out before: the first run may have had effects.
     pub redelivered: bool,
+    /// When it was handed out: a broker takes back what is held for too long.
+    pub received: Instant,
     /// Cancelled when the right to settle is gone (the connection that delivered it has ended) and
     /// the message belongs to somebody else: whoever runs it must stop without further effects.
     pub lost: CancellationToken,
@@ -43,6 +45,7 @@ impl Delivery {
         Self {
             message,
             redelivered,
+            received: Instant::now(),
             lost,
             settle: Some(settle),
         }
@@ -68,7 +71,8 @@ impl Delivery {
         self.settle = None;
     }
 
-    /// Puts the message back, as if it had never been delivered.
+    /// Puts the message back at once. The broker counts that as a delivery; a job that nobody has
+    /// started goes back with [`Bus::put_back`](crate::Bus::put_back).
     pub fn give_back(mut self) {
         if let Some(settle) = self.settle.take() {
             settle.requeue();

@@ -12,9 +12,10 @@ use std::{
     collections::{HashMap, HashSet, VecDeque},
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use async_trait::async_trait;
@@ -22,8 +23,8 @@ use tokio::sync::watch;
 use warren_protocol::{Address, WorkerId, WorkerType};
 
 use crate::{
-    Bus, DEFAULT_MAX_MESSAGE_BYTES, Epitaph, Health, INBOX_PREFETCH, Inbox, JoinError, Message,
-    PublishError, Subscription,
+    ABSENCE_GRACE, Bus, DEFAULT_MAX_MESSAGE_BYTES, Delivery, Epitaph, Health, INBOX_PREFETCH,
+    Inbox, JoinError, Message, PublishError, Subscription, absence,
 };
 use queue::{ConsumerId, Full, Queue};
 
@@ -31,6 +32,8 @@ use queue::{ConsumerId, Full, Queue};
 /// comes: they are kept for a person to look at, and memory is all that there is.
 const MAX_DEAD_LETTERS: usize = 10_000;
 const MAX_DEAD_BYTES: usize = 64 << 20;
+/// How long a message waits whose queue was full when its time had come.
+const WAIT_FOR_ROOM: Duration = Duration::from_secs(1);
 
 /// The queues of one process. Cloning it gives another handle of the same broker; it lives as long
 /// as the last handle or host.
@@ -184,22 +187,37 @@ impl Bus for Embedded {
 
     async fn publish(&self, message: Message) -> Result<(), PublishError> {
         self.check_open()?;
-        let size = message.body.len();
-        let limit = self.broker.max_message_bytes;
-        if size > limit {
-            return Err(PublishError::TooLarge { size, limit });
+        self.broker.take(message).map_err(|(error, _)| error)
+    }
+
+    async fn park(&self, message: Message, until_ms: u64) -> Result<(), PublishError> {
+        self.check_open()?;
+        let wait = Duration::from_millis(until_ms.saturating_sub(now_ms()));
+        // What waits lives as long as the broker, and not longer.
+        let broker = Arc::downgrade(&self.broker);
+        tokio::spawn(send_later(broker, message, wait));
+        Ok(())
+    }
+
+    async fn put_back(&self, delivery: Delivery) {
+        delivery.give_back();
+    }
+
+    async fn set_prefetch(&self, worker: &WorkerId, prefetch: u16) {
+        let members = locked(&self.members);
+        if let Some((id, consumer)) = members.joined.get(worker.worker_type())
+            && id == worker
+            && let Some(queue) = self.broker.queue(worker.worker_type())
+        {
+            queue.set_prefetch(*consumer, prefetch);
         }
-        let queue = match &message.to {
-            Address::Any(worker_type) => self.broker.queue(worker_type),
-            Address::One(id) => read(&self.broker.ids).get(id).cloned(),
-        };
-        let Some(queue) = queue else {
-            return Err(PublishError::Unroutable(message.to.to_string()));
-        };
-        let to = message.to.clone();
-        queue
-            .push(message)
-            .map_err(|Full| PublishError::QueueFull(to.to_string()))
+    }
+
+    async fn absence(&self, worker_type: &WorkerType) {
+        match self.broker.queue(worker_type) {
+            Some(queue) => absence::lasting(queue.absence(), ABSENCE_GRACE).await,
+            None => std::future::pending().await,
+        }
     }
 
     async fn bury(&self, message: Message, epitaph: Epitaph) -> Result<(), PublishError> {
@@ -239,7 +257,7 @@ impl Embedded {
             connected: !members.closed,
             consuming,
             problem: members.closed.then(|| "the bus is closed".into()),
-            notice: None,
+            ..Health::default()
         });
     }
 
@@ -281,7 +299,57 @@ impl Drop for Embedded {
     }
 }
 
+/// Hands a message over when it has waited. A full queue is tried again, and what has no receiver
+/// is buried.
+async fn send_later(broker: Weak<Broker>, mut message: Message, mut wait: Duration) {
+    loop {
+        tokio::time::sleep(wait).await;
+        let Some(broker) = broker.upgrade() else {
+            return;
+        };
+        match broker.take(message) {
+            Ok(()) => return,
+            Err((error, refused)) if error.is_retryable() => message = refused,
+            Err((error, refused)) => {
+                let epitaph = Epitaph {
+                    reason: "unrouted",
+                    error: error.to_string(),
+                    plugin: None,
+                    host: "embedded".to_owned(),
+                };
+                return locked(&broker.dead).keep(refused, epitaph);
+            }
+        }
+        wait = WAIT_FOR_ROOM;
+    }
+}
+
 impl Broker {
+    /// Puts a message into the queue of its address, or gives it back with the reason.
+    #[allow(
+        clippy::result_large_err,
+        reason = "the message goes back to whoever tries again"
+    )]
+    fn take(&self, mut message: Message) -> Result<(), (PublishError, Message)> {
+        let (size, limit) = (message.body.len(), self.max_message_bytes);
+        if size > limit {
+            return Err((PublishError::TooLarge { size, limit }, message));
+        }
+        let queue = match &message.to {
+            Address::Any(worker_type) => self.queue(worker_type),
+            Address::One(id) => read(&self.ids).get(id).cloned(),
+        };
+        let Some(queue) = queue else {
+            let error = PublishError::Unroutable(message.to.to_string());
+            return Err((error, message));
+        };
+        message.first_ms.get_or_insert_with(now_ms);
+        queue.push(message).map_err(|Full(message)| {
+            let error = PublishError::QueueFull(message.to.to_string());
+            (error, *message)
+        })
+    }
+
     fn queue(&self, worker_type: &WorkerType) -> Option<Arc<Queue>> {
         read(&self.queues).get(worker_type).cloned()
     }
@@ -309,6 +377,12 @@ impl fmt::Debug for Embedded {
             .field("host", &self.host)
             .finish_non_exhaustive()
     }
+}
+
+/// Milliseconds since 1970 (UTC).
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
 }
 
 // A panic elsewhere must not take the bus down: every critical section leaves the maps whole, so a
@@ -344,6 +418,7 @@ mod tests {
             reply_to: None,
             attempt: 1,
             deadline_ms: None,
+            first_ms: None,
             trace_parent: None,
         }
     }

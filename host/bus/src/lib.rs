@@ -14,17 +14,20 @@
     )
 )]
 
+mod absence;
+mod bundle;
 mod delivery;
 mod embedded;
 mod message;
 mod rabbitmq;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
 use warren_protocol::{WorkerId, WorkerType};
 
+pub use bundle::BundleError;
 pub use delivery::{Delivery, SettleError};
 pub use embedded::{Embedded, EmbeddedBroker};
 pub use message::{Epitaph, Kind, Message};
@@ -32,6 +35,10 @@ pub use rabbitmq::{ConfigError, RabbitMq, RabbitMqConfig};
 
 /// The largest body that a bus takes by default: 16 MiB.
 pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+
+/// How long a type is without a consumer before calls to it fail: longer than a host takes to be
+/// replaced or to find its broker again, shorter than a person waits.
+pub const ABSENCE_GRACE: Duration = Duration::from_secs(5);
 
 /// How many unsettled deliveries an inbox holds. A reply is settled as soon as its call is found,
 /// so this bounds a burst, not the number of calls.
@@ -87,6 +94,29 @@ pub trait Bus: Send + Sync + 'static {
     /// When the future is dropped the message may or may not be published.
     async fn publish(&self, message: Message) -> Result<(), PublishError>;
 
+    /// Keeps a message away until a moment (milliseconds since 1970, UTC), and hands it over then.
+    /// Returns when it is safe: with RabbitMQ the wait survives this host and the broker's restart.
+    /// Less than a second is waited for here. What turns out to have no receiver then is buried; a
+    /// full queue is tried again.
+    ///
+    /// # Errors
+    /// As [`Bus::publish`], while it is handed over at once.
+    async fn park(&self, message: Message, until_ms: u64) -> Result<(), PublishError>;
+
+    /// Gives back a delivery that nobody has started, for any worker of its address, in a way that
+    /// does not count as a delivery: a message that is delivered again and again is taken for one
+    /// that kills its hosts.
+    async fn put_back(&self, delivery: Delivery);
+
+    /// Changes how many unsettled deliveries the subscription of a worker may hold. 0 pauses it:
+    /// the worker stays on the bus, its queue keeps the work. What it holds already stays its own.
+    async fn set_prefetch(&self, worker: &WorkerId, prefetch: u16);
+
+    /// Returns when a type that is known has had no consumer for a while ([`ABSENCE_GRACE`]), on
+    /// any host: whoever waits for its answer waits in vain. A type that nobody has ever served is
+    /// told by [`Bus::publish`] instead.
+    async fn absence(&self, worker_type: &WorkerType);
+
     /// Puts a message that was given up among the dead letters of its type, and returns when it is
     /// stored there.
     ///
@@ -113,6 +143,11 @@ pub struct Health {
     pub problem: Option<Arc<str>>,
     /// What is wrong without keeping any job from being run: the announcements of workers fail.
     pub notice: Option<Arc<str>>,
+    /// How many dead letters each served type has, as last seen.
+    pub dead_letters: Vec<(WorkerType, u64)>,
+    /// How many messages lie in the parking lot of what could not even be dead-lettered, as last
+    /// seen.
+    pub n_unrouted: u64,
 }
 
 /// A worker could not join.

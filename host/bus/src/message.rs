@@ -14,6 +14,17 @@ pub enum Kind {
     Reply,
     /// The news that a job of the receiver has failed. Transient.
     Error,
+    /// All that one run leads to, in one message, so that all of it is sent or none
+    /// ([`Message::bundle`]). Whoever takes it sends its parts. Durable.
+    Bundle,
+}
+
+impl Kind {
+    /// Whether the message outlives a restart of the broker.
+    #[must_use]
+    pub fn is_durable(self) -> bool {
+        matches!(self, Self::Job | Self::Bundle)
+    }
 }
 
 /// One message.
@@ -37,6 +48,9 @@ pub struct Message {
     pub attempt: u32,
     /// Nobody runs the job after this moment: milliseconds since 1970 (UTC). `None`: no limit.
     pub deadline_ms: Option<u64>,
+    /// When the message was first handed to a bus: milliseconds since 1970 (UTC). Kept over
+    /// retries; `None` until then.
+    pub first_ms: Option<u64>,
     /// W3C trace context.
     pub trace_parent: Option<String>,
 }
@@ -45,7 +59,8 @@ pub struct Message {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Epitaph {
     /// A word from the list in RELIABILITY "Poison and dead letters": `permanent`,
-    /// `max_attempts`, `trap`, `timeout`, `oom`, `decode`, `expired`, `unrouted`, and `busy` or `host` when the host could not run it.
+    /// `max_attempts`, `trap`, `timeout`, `oom`, `decode`, `expired`, `unrouted`, and `busy` or
+    /// `host` when the host could not run it.
     pub reason: &'static str,
     /// The text for a person, at most 4 KiB.
     pub error: String,

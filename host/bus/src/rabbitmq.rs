@@ -14,14 +14,18 @@ mod backoff;
 mod bounded;
 mod config;
 mod consume;
+mod delay;
 mod epoch;
 mod failure_log;
 mod health;
 mod inbox;
+mod janitor;
 mod link;
+mod liveness;
 mod membership;
 mod names;
 mod publish;
+mod reconcile;
 mod topology;
 mod wire;
 
@@ -29,18 +33,20 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     time::timeout,
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
-use warren_protocol::WorkerId;
+use warren_protocol::{WorkerId, WorkerType};
 
 use crate::{
-    Bus, Epitaph, Health, INBOX_PREFETCH, Inbox, JoinError, Message, PublishError, Subscription,
+    Bus, Delivery, Epitaph, Health, INBOX_PREFETCH, Inbox, JoinError, Message, PublishError,
+    Subscription,
 };
 use bounded::{CLOSE_TIMEOUT, JOIN_TIMEOUT};
 use epoch::Epoch;
 use health::Board;
+use liveness::Liveness;
 use membership::Membership;
 use names::Host;
 
@@ -58,6 +64,9 @@ struct Shared {
     host: Host,
     membership: Membership,
     board: Board,
+    liveness: Liveness,
+    /// Something of the topology is missing: declare it again.
+    mend: Notify,
     /// The epoch that is alive, if one is.
     epoch: watch::Sender<Option<Arc<Epoch>>>,
     /// Cancelled when the bus is being closed: nothing that ends from now on is a failure.
@@ -81,6 +90,8 @@ impl RabbitMq {
             host,
             membership: Membership::default(),
             board: Board::default(),
+            liveness: Liveness::default(),
+            mend: Notify::new(),
             epoch: watch::Sender::new(None),
             closing: CancellationToken::new(),
             stop: stop.clone(),
@@ -101,14 +112,14 @@ impl Bus for RabbitMq {
         if self.shared.stop.is_cancelled() {
             return Err(JoinError::Closed);
         }
-        let (leaving, finished) = self.shared.membership.join(worker)?;
+        let admission = self.shared.membership.join(worker, prefetch.max(1))?;
         let (sender, subscription) = mpsc::channel(usize::from(prefetch.max(1)));
         let consumption = consume::Consumption {
             worker: worker.clone(),
-            prefetch: prefetch.max(1),
+            prefetch: admission.prefetch,
             sender,
-            leaving,
-            _finished: finished,
+            leaving: admission.leaving,
+            _finished: admission.finished,
         };
         tokio::spawn(consume::run(Arc::clone(&self.shared), consumption));
         let settled = self.shared.board.first_verdict(worker.worker_type());
@@ -137,6 +148,40 @@ impl Bus for RabbitMq {
 
     async fn publish(&self, message: Message) -> Result<(), PublishError> {
         publish::publish(&self.shared, &message).await
+    }
+
+    async fn park(&self, message: Message, until_ms: u64) -> Result<(), PublishError> {
+        delay::park(&self.shared, &message, until_ms).await
+    }
+
+    async fn put_back(&self, delivery: Delivery) {
+        // A copy behind the others, and then the original away: a nack would count as a delivery.
+        let sent = tokio::select! {
+            biased;
+            () = delivery.lost.cancelled() => return,
+            sent = publish::publish(&self.shared, &delivery.message) => sent,
+        };
+        match sent {
+            Ok(()) => {
+                if let Err(error) = delivery.ack().await {
+                    tracing::debug!(%error, "a job that was put back will run twice");
+                }
+            }
+            // Full, or out of reach: its place is still its own.
+            Err(error) => {
+                tracing::debug!(%error, "a job is given back to the front of its queue");
+                delivery.give_back();
+            }
+        }
+    }
+
+    async fn set_prefetch(&self, worker: &WorkerId, prefetch: u16) {
+        self.shared.membership.set_prefetch(worker, prefetch);
+    }
+
+    async fn absence(&self, worker_type: &WorkerType) {
+        let grace = crate::ABSENCE_GRACE;
+        self.shared.liveness.absence(worker_type, grace).await;
     }
 
     async fn bury(&self, message: Message, epitaph: Epitaph) -> Result<(), PublishError> {

@@ -58,7 +58,10 @@ async fn index() -> &'static str {
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
-    match admin.host.metrics.encode() {
+    let health = admin.host.bus.health().borrow().clone();
+    let metrics = &admin.host.metrics;
+    metrics.left_behind(&health.dead_letters, health.n_unrouted);
+    match metrics.encode() {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
@@ -104,7 +107,8 @@ fn reasons_not_ready(admin: &Admin) -> Vec<String> {
     }
     for seat in host.registry.all() {
         let worker_type = seat.id.worker_type();
-        if !health.consuming.contains(worker_type) {
+        // A worker that pauses is as it should be; `/workers` and a metric tell.
+        if !health.consuming.contains(worker_type) && !seat.is_pausing() {
             reasons.push(format!("worker {worker_type} is not consuming"));
         }
     }
@@ -137,6 +141,7 @@ async fn workers(State(admin): State<Admin>) -> Json<Value> {
                 "digest": plugin.digest.to_string(),
                 "summary": plugin.description.summary,
                 "takes_jobs": plugin.takes_jobs(),
+                "pausing": seat.is_pausing(),
                 "http_path": version.http_path,
                 "in_flight": version.pool.in_flight(),
                 "concurrency": version.pool.worker().limits.concurrency,

@@ -80,6 +80,7 @@ impl Calls {
             reply_to: Some(caller.clone()),
             attempt: 1,
             deadline_ms: Some(now.saturating_add(millis(timeout))),
+            first_ms: None,
             trace_parent,
         };
         self.metrics.sent(caller.worker_type(), "job_request");
@@ -96,7 +97,11 @@ impl Calls {
                     published.map_err(|error| call_error(error, &to))?;
                 }
             }
-            unwrap_reply(reply.await)
+            tokio::select! {
+                biased;
+                reply = &mut reply => unwrap_reply(reply),
+                () = self.desertion(&to) => Err(CallError::NoLiveWorker { address: to.to_string() }),
+            }
         };
         tokio::time::timeout(timeout, exchange)
             .await
@@ -106,6 +111,15 @@ impl Calls {
                     after_ms: millis(timeout),
                 })
             })
+    }
+
+    /// Returns when nobody is there to answer, on any host.
+    async fn desertion(&self, to: &Address) {
+        match to {
+            Address::Any(worker_type) => self.bus.absence(worker_type).await,
+            // A worker that is gone has no queue any more; publishing has told.
+            Address::One(_) => std::future::pending().await,
+        }
     }
 
     /// Hands a reply to the call that waits for it; `false` when none does any more.

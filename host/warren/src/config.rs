@@ -59,6 +59,9 @@ pub struct Config {
     /// How long running jobs may go on when their worker is removed or the host stops (at a stop
     /// the shorter of this and `shutdown_grace` counts).
     pub drain_timeout: Duration,
+    /// After how long the broker takes back a delivery that is not settled (RabbitMQ's
+    /// `consumer_timeout`, which it does not tell). No delivery is held for longer.
+    pub consumer_timeout: Duration,
     /// How often the peers of MicroServices.js are asked who is there.
     pub keepalive: Duration,
     /// What is logged, and how.
@@ -129,8 +132,12 @@ pub struct Limits {
     pub concurrency: usize,
     /// Runs of one job before it is dead-lettered, the first included, at least 1.
     pub attempts: u32,
-    /// The wait before the second attempt; each further one waits longer.
+    /// The wait before the second attempt; each further one waits twice as long.
     pub retry_base: Duration,
+    /// The longest wait before another attempt.
+    pub retry_cap: Duration,
+    /// Failures in a row after which the worker pauses; 0: it never does.
+    pub breaker: u32,
     /// The largest payload that goes into or comes out of a guest, in bytes.
     pub payload_bytes: u64,
 }
@@ -169,6 +176,17 @@ pub struct Given {
     pub text: String,
 }
 
+impl Config {
+    /// How long a delivery may be in this host's hands before it is settled: less than the broker's
+    /// `consumer_timeout`, which runs from the delivery on, by two minutes or by half of it.
+    #[must_use]
+    pub fn longest_hold(&self) -> Duration {
+        const MARGIN: Duration = Duration::from_secs(120);
+        let timeout = self.consumer_timeout;
+        timeout.saturating_sub(MARGIN.min(timeout / 2))
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -183,6 +201,8 @@ impl Default for Config {
             shutdown_grace: Duration::from_secs(30),
             // Leaves time to give back what was interrupted and to say goodbye on the bus.
             drain_timeout: Duration::from_secs(25),
+            // RabbitMQ's default since 3.8.17.
+            consumer_timeout: Duration::from_secs(30 * 60),
             // PROTOCOL.md §2: what MicroServices.js has.
             keepalive: Duration::from_secs(10),
             log: Log::default(),
@@ -213,6 +233,8 @@ impl Default for Limits {
             concurrency: 64,
             attempts: 5,
             retry_base: Duration::from_secs(2),
+            retry_cap: Duration::from_secs(3600),
+            breaker: 10,
             payload_bytes: 8 << 20,
         }
     }

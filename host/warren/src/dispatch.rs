@@ -9,8 +9,10 @@ use warren_protocol::{Address, CallError};
 use warren_runtime::{Occasion, Permit};
 
 use crate::{
+    breaker::{Phase, Reaction},
     clock::now_ms,
     host::Host,
+    pausing::{react, sign},
     registry::{Seat, Version},
     settle,
     telemetry::logs::WORKER_TARGET,
@@ -25,8 +27,20 @@ const TURN_AWAY_DELAY: Duration = Duration::from_millis(20);
 /// Runs the jobs of one worker as they come, until its subscription ends.
 pub(crate) async fn serve(host: Arc<Host>, seat: Arc<Seat>, mut subscription: Subscription) {
     while let Some(delivery) = subscription.recv().await {
+        if delivery.message.kind == Kind::Bundle {
+            // Needs no instance, and must not wait for one: what is in it may be what they wait for.
+            let host = host.clone();
+            host.work.clone().spawn(async move {
+                settle::open_bundle(&host, delivery).await;
+            });
+            continue;
+        }
         if let Some(delivery) = start(&host, &seat, delivery).await {
-            delivery.give_back();
+            // Beside the others: each waits for the broker's confirm.
+            let host = host.clone();
+            host.work.clone().spawn(async move {
+                settle::put_back(&host, delivery).await;
+            });
         }
     }
 }
@@ -38,14 +52,14 @@ pub(crate) async fn attend(host: Arc<Host>, mut inbox: Inbox) {
     while let Some(delivery) = inbox.recv().await {
         match delivery.message.kind {
             Kind::Reply | Kind::Error => resolve(&host, delivery).await,
-            Kind::Job => {
+            Kind::Job | Kind::Bundle => {
                 let (host, place) = (host.clone(), room.clone().try_acquire_owned());
                 host.work.clone().spawn(async move {
                     match place {
                         Ok(_place) => run_by_id(&host, delivery).await,
                         Err(_) => {
                             tokio::time::sleep(TURN_AWAY_DELAY).await;
-                            settle::send_to_the_end(&host, delivery).await;
+                            settle::put_back(&host, delivery).await;
                         }
                     }
                 });
@@ -83,7 +97,7 @@ async fn resolve(host: &Host, delivery: Delivery) {
                 reason: error.error,
             }))
         }),
-        Kind::Reply | Kind::Job => message
+        _ => message
             .encoding
             .decode_job(&message.body)
             .map(|job| Ok(job.data)),
@@ -107,13 +121,26 @@ async fn resolve(host: &Host, delivery: Delivery) {
     settle::ack(delivery).await;
 }
 
-/// Waits for the right to run, then runs beside the others. A worker that has retired in the
-/// meantime runs nothing more: the job is handed back.
+/// Waits for the right to run, then runs beside the others. The job is handed back when the worker
+/// has retired or pauses in the meantime, and when it has waited for so long that the broker would
+/// take it back before it has run.
 async fn start(host: &Arc<Host>, seat: &Arc<Seat>, delivery: Delivery) -> Option<Delivery> {
+    let deadline = seat.current().pool.worker().limits.deadline;
+    let latest = delivery.received + host.longest_hold.saturating_sub(deadline);
+    let mut phase = seat.breaker.phase();
+    // A job for this worker and no other has nowhere to wait but here.
+    let pauses = async {
+        match delivery.message.to {
+            Address::Any(_) => drop(phase.wait_for(|phase| *phase == Phase::Open).await),
+            Address::One(_) => std::future::pending().await,
+        }
+    };
     let granted = tokio::select! {
         biased;
         () = seat.retired.cancelled() => None,
         () = delivery.lost.cancelled() => None,
+        () = pauses => None,
+        () = tokio::time::sleep_until(latest.into()) => None,
         (version, permit) = seat.permit() => permit.map(|permit| (version, permit)),
     };
     let Some((version, permit)) = granted else {
@@ -128,7 +155,13 @@ async fn start(host: &Arc<Host>, seat: &Arc<Seat>, delivery: Delivery) -> Option
 }
 
 /// One job, from delivery to settlement.
-async fn dispatch(host: &Host, seat: &Seat, version: &Version, permit: Permit, delivery: Delivery) {
+async fn dispatch(
+    host: &Arc<Host>,
+    seat: &Arc<Seat>,
+    version: &Version,
+    permit: Permit,
+    delivery: Delivery,
+) {
     let message = &delivery.message;
     let worker_type = seat.id.worker_type();
     host.metrics.received(worker_type, "job_request");
@@ -168,6 +201,10 @@ async fn dispatch(host: &Host, seat: &Seat, version: &Version, permit: Permit, d
     drop(permit);
 
     let took: Duration = run.took;
+    if react(host, seat, version, &delivery, sign(&run)) == Reaction::PutBack {
+        settle::put_back(host, delivery).await;
+        return host.metrics.finished(worker_type, "interrupted", took);
+    }
     let outcome = settle::settle(host, seat, version, delivery, job, run).await;
     host.metrics.finished(worker_type, outcome, took);
 }

@@ -90,6 +90,8 @@ impl Equipment {
             retry: Retry {
                 attempts: limits.attempts,
                 base: limits.retry_base,
+                cap: limits.retry_cap,
+                breaker: limits.breaker,
             },
         }
     }

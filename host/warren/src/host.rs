@@ -1,6 +1,6 @@
 //! What every part of a running host shares.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use warren_bus::Bus;
@@ -20,6 +20,8 @@ pub(crate) struct Host {
     pub calls: Arc<Calls>,
     /// The figures.
     pub metrics: Arc<Metrics>,
+    /// How long a delivery may be held before it is settled.
+    pub longest_hold: Duration,
     /// How envelopes are written.
     pub encoding: Encoding,
     /// Cancelled when the host has been asked to end: it is not ready any more.

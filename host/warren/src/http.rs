@@ -184,7 +184,7 @@ async fn publish(
         return Ok(());
     }
     let messages = settle::sent_by_request(host, seat, sends)?;
-    settle::publish_all(host, messages).await
+    settle::publish_for_request(host, seat, messages).await
 }
 
 fn describe(seat: &Seat, error: &HttpError) -> String {

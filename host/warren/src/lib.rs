@@ -9,6 +9,7 @@
 //! `telemetry::logs` (for `NO_COLOR`) look at the environment.
 
 mod admin;
+mod breaker;
 mod calls;
 pub mod cli;
 mod clock;
@@ -19,6 +20,7 @@ mod equip;
 mod host;
 mod http;
 mod listen;
+mod pausing;
 mod registry;
 mod reload;
 pub mod run;

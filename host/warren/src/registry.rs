@@ -14,6 +14,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use warren_protocol::{WorkerId, WorkerType};
 use warren_runtime::{Permit, Pool};
 
+use crate::breaker::{Breaker, Phase};
+
 /// The workers of one host. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct Registry(Arc<RwLock<BTreeMap<WorkerType, Arc<Seat>>>>);
@@ -28,6 +30,10 @@ pub(crate) struct Seat {
     pub interrupt: CancellationToken,
     /// Everything of it that runs or is being settled, whatever the version.
     pub(crate) runs: TaskTracker,
+    /// Whether it takes jobs, or pauses because they all fail.
+    pub(crate) breaker: Breaker,
+    /// How many deliveries it may hold while it does not pause.
+    pub(crate) prefetch: u16,
     current: ArcSwap<Version>,
     swapped: Notify,
 }
@@ -51,6 +57,10 @@ pub(crate) struct Retry {
     pub attempts: u32,
     /// The wait before the second run; it doubles for each further one.
     pub base: Duration,
+    /// The longest wait.
+    pub cap: Duration,
+    /// After so many failures in a row, of whatever jobs, the worker pauses; 0: never.
+    pub breaker: u32,
 }
 
 impl Registry {
@@ -104,17 +114,26 @@ impl Seat {
     pub(crate) fn new(
         id: WorkerId,
         version: Version,
+        prefetch: u16,
         retired: CancellationToken,
         interrupt: CancellationToken,
     ) -> Self {
         Self {
             id,
+            breaker: Breaker::new(),
+            prefetch,
             retired,
             interrupt,
             runs: TaskTracker::new(),
             swapped: Notify::new(),
             current: ArcSwap::from_pointee(version),
         }
+    }
+
+    /// Whether it takes no jobs for a while, because they all fail.
+    #[must_use]
+    pub(crate) fn is_pausing(&self) -> bool {
+        *self.breaker.phase().borrow() != Phase::Closed
     }
 
     /// The version that the next job gets.

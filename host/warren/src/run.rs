@@ -163,6 +163,7 @@ pub async fn run(
         bus,
         registry: Registry::default(),
         metrics,
+        longest_hold: config.longest_hold(),
         encoding: config.encoding,
         ending: shutdown.clone(),
         stopping: CancellationToken::new(),

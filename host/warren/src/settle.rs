@@ -7,27 +7,24 @@ mod hand_over;
 use std::time::Duration;
 
 use rand::RngExt;
-use warren_bus::Delivery;
+use warren_bus::{Delivery, Kind};
 use warren_protocol::{CallError, CodecError, Job, Outcome, Slip};
 use warren_runtime::{Fault, JobRun};
 
 use crate::{
     clock::now_ms,
     host::Host,
-    registry::{Seat, Version},
+    registry::{Retry, Seat, Version},
     telemetry::logs::WORKER_TARGET,
 };
-use consequences::consequences;
-use hand_over::{bury, hand_over, pause, tell_caller};
+use consequences::{consequences, one_message};
+use hand_over::{bury, hand_over, hand_over_bundle, park, tell_caller};
 
 pub(crate) use consequences::sent_by_request;
-pub(crate) use hand_over::publish_all;
+pub(crate) use hand_over::publish_for_request;
 
 /// A trap, an exceeded limit or a missed deadline rarely goes away: it is tried this often.
 const MOST_ATTEMPTS_AFTER_FAULT: u32 = 3;
-/// The longest wait between two attempts, the run before it included. The job is held in the
-/// meantime, and the broker takes back what is held for half an hour.
-const MAX_HOLD: Duration = Duration::from_secs(600);
 
 /// Settles one run, and says in a word what came of it.
 pub(crate) async fn settle(
@@ -38,11 +35,7 @@ pub(crate) async fn settle(
     job: Job,
     run: JobRun,
 ) -> &'static str {
-    let JobRun {
-        verdict,
-        sends,
-        took,
-    } = run;
+    let JobRun { verdict, sends, .. } = run;
     match verdict {
         Ok(outcome @ (Outcome::Done | Outcome::Forward(_) | Outcome::Route(_))) => {
             succeed(host, seat, version, delivery, job, outcome, sends).await
@@ -53,7 +46,6 @@ pub(crate) async fn settle(
                 text: reason,
                 attempts: version.retry.attempts,
                 after,
-                took,
             };
             fail(host, seat, version, delivery, job, failure).await
         }
@@ -92,7 +84,6 @@ pub(crate) async fn settle(
                 text: fault.to_string(),
                 attempts: version.retry.attempts.min(most),
                 after: None,
-                took,
             };
             fail(host, seat, version, delivery, job, failure).await
         }
@@ -115,7 +106,8 @@ pub(crate) async fn undecodable(host: &Host, seat: &Seat, delivery: Delivery, er
             attempts: delivery.message.attempt,
             reason: text.clone(),
         };
-        if !tell_caller(host, &delivery, &caller, None, cause).await {
+        let failed = &delivery.message;
+        if !tell_caller(host, &delivery, failed, &caller, None, cause).await {
             return delivery.give_back();
         }
     }
@@ -145,7 +137,8 @@ pub(crate) async fn unrouted(host: &Host, delivery: Delivery) {
     let address = delivery.message.to.to_string();
     if let Some(caller) = delivery.message.reply_to.clone() {
         let cause = CallError::NoLiveWorker { address };
-        if tell_caller(host, &delivery, &caller, None, cause).await {
+        let failed = &delivery.message;
+        if tell_caller(host, &delivery, failed, &caller, None, cause).await {
             ack(delivery).await;
         }
     } else {
@@ -157,16 +150,6 @@ pub(crate) async fn unrouted(host: &Host, delivery: Delivery) {
             None,
         )
         .await;
-    }
-}
-
-/// Puts a message behind the others of its queue, as it is.
-pub(crate) async fn send_to_the_end(host: &Host, delivery: Delivery) {
-    let message = delivery.message.clone();
-    if hand_over(host, &delivery, message).await {
-        ack(delivery).await;
-    } else {
-        delivery.give_back();
     }
 }
 
@@ -205,15 +188,52 @@ async fn succeed(
             .await;
         }
     };
-    for message in messages {
-        host.metrics.sent(seat.id.worker_type(), "job_request");
-        if !hand_over(host, &delivery, message).await {
+    let worker_type = seat.id.worker_type();
+    for _ in &messages {
+        host.metrics.sent(worker_type, "job_request");
+    }
+    // One message decides: there is no moment in which some of a job's messages are sent.
+    let sent = match one_message(worker_type, &job, messages) {
+        None => Ok(true),
+        Some(message) if message.kind == Kind::Bundle => {
+            hand_over_bundle(host, &delivery, message).await
+        }
+        Some(message) => Ok(hand_over(host, &delivery, message).await),
+    };
+    match sent {
+        Ok(true) => {
+            ack(delivery).await;
+            "ok"
+        }
+        Ok(false) => {
             delivery.give_back();
-            return "interrupted";
+            "interrupted"
+        }
+        Err(reason) => {
+            let failure = Failure::permanent(reason);
+            fail(host, seat, version, delivery, job, failure).await
+        }
+    }
+}
+
+/// Sends the parts of a bundle on, then acknowledges it. A crash in between sends some of them
+/// twice, with the same ids.
+pub(crate) async fn open_bundle(host: &Host, delivery: Delivery) {
+    let parts = match delivery.message.unbundle() {
+        Ok(parts) => parts,
+        Err(error) => return bury(host, delivery, "decode", error.to_string(), None).await,
+    };
+    for part in parts {
+        if !hand_over(host, &delivery, part).await {
+            return delivery.give_back();
         }
     }
     ack(delivery).await;
-    "ok"
+}
+
+/// Gives back a job that nobody has started.
+pub(crate) async fn put_back(host: &Host, delivery: Delivery) {
+    host.bus.put_back(delivery).await;
 }
 
 /// How a run failed and what is to be done.
@@ -225,8 +245,6 @@ struct Failure {
     attempts: u32,
     /// The guest's wish for the wait before the next one.
     after: Option<Duration>,
-    /// How long the run took.
-    took: Duration,
 }
 
 impl Failure {
@@ -236,7 +254,6 @@ impl Failure {
             text,
             attempts: 1,
             after: None,
-            took: Duration::ZERO,
         }
     }
 }
@@ -253,10 +270,9 @@ async fn fail(
     let message = &delivery.message;
     host.metrics.failed(worker_type, failure.reason);
 
-    let wished = failure
+    let delay = failure
         .after
-        .unwrap_or_else(|| backoff(version.retry.base, message.attempt));
-    let delay = wished.min(MAX_HOLD.saturating_sub(failure.took));
+        .unwrap_or_else(|| backoff(version.retry, message.attempt));
     let in_time = message
         .deadline_ms
         .is_none_or(|deadline| now_ms().saturating_add(delay.as_millis() as u64) < deadline);
@@ -299,7 +315,8 @@ async fn fail(
                 attempts: message.attempt,
                 reason: failure.text,
             };
-            if tell_caller(host, &delivery, &caller, Some(job), cause).await {
+            let failed = &delivery.message;
+            if tell_caller(host, &delivery, failed, &caller, Some(job), cause).await {
                 ack(delivery).await;
                 "failed"
             } else {
@@ -325,15 +342,12 @@ async fn fail(
     }
 }
 
-/// Runs the job again after a while. The job is held, unacknowledged, until then.
+/// Runs the job again after a while. It waits on the bus, which keeps it.
 async fn retry(host: &Host, delivery: Delivery, delay: Duration) -> &'static str {
-    if !pause(host, &delivery, delay).await {
-        delivery.give_back();
-        return "interrupted";
-    }
     let mut again = delivery.message.clone();
     again.attempt = again.attempt.saturating_add(1);
-    if hand_over(host, &delivery, again).await {
+    let until_ms = now_ms().saturating_add(millis(delay));
+    if park(host, &delivery, again, until_ms).await {
         ack(delivery).await;
         "retry"
     } else {
@@ -342,13 +356,16 @@ async fn retry(host: &Host, delivery: Delivery, delay: Duration) -> &'static str
     }
 }
 
-/// base × 2^(attempt − 1), ± 20 % so that what failed together is not tried together.
-fn backoff(base: Duration, attempt: u32) -> Duration {
+/// base × 2^(attempt − 1), no more than the cap, ± 20 % so that what failed together is not tried
+/// together.
+fn backoff(retry: Retry, attempt: u32) -> Duration {
     let doublings = attempt.saturating_sub(1).min(20);
-    let delay = base.saturating_mul(1 << doublings);
-    delay
-        .mul_f64(rand::rng().random_range(0.8..1.2))
-        .min(MAX_HOLD)
+    let delay = retry.base.saturating_mul(1 << doublings).min(retry.cap);
+    delay.mul_f64(rand::rng().random_range(0.8..1.2))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -356,10 +373,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_attempt_waits_about_twice_as_long_up_to_ten_minutes() {
+    fn each_attempt_waits_about_twice_as_long_up_to_the_cap() {
+        let retry = Retry {
+            attempts: 100,
+            base: Duration::from_secs(2),
+            cap: Duration::from_secs(600),
+            breaker: 0,
+        };
         let check = |attempt, seconds: f64| {
-            let delay = backoff(Duration::from_secs(2), attempt).as_secs_f64();
-            let range = seconds * 0.8..=(seconds * 1.2).min(600.0);
+            let delay = backoff(retry, attempt).as_secs_f64();
+            let range = seconds * 0.8..=seconds * 1.2;
             assert!(range.contains(&delay), "attempt {attempt}: {delay} s");
         };
         check(1, 2.0);

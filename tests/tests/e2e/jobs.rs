@@ -9,6 +9,7 @@
 mod addresses;
 mod changes;
 mod outcomes;
+mod pauses;
 mod stops;
 
 use std::time::{Duration, Instant};

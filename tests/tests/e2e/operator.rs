@@ -80,7 +80,7 @@ async fn the_lists_say_what_serves(site: &Site) {
     let worker = host.worker("WA").await.unwrap();
     assert_eq!(
         keys(&worker),
-        "concurrency digest http_path id in_flight plugin summary takes_jobs type version"
+        "concurrency digest http_path id in_flight pausing plugin summary takes_jobs type version"
     );
     assert_eq!(worker["plugin"], "rest.wasm");
     assert_eq!(worker["http_path"], "/movies/");

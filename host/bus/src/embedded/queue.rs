@@ -12,11 +12,18 @@ use std::{
 };
 
 use futures_util::future::{self, BoxFuture};
-use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::{
+    sync::{
+        mpsc::{self, error::TrySendError},
+        watch,
+    },
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Delivery, Message,
+    absence::Absence,
     delivery::{Settle, SettleError},
 };
 
@@ -28,6 +35,7 @@ pub(super) struct Queue {
     me: Weak<Self>,
     limit: usize,
     state: Mutex<State>,
+    absence: Absence,
 }
 
 #[derive(Default)]
@@ -58,8 +66,8 @@ struct Consumer {
     lost: CancellationToken,
 }
 
-/// The queue is at its limit.
-pub(super) struct Full;
+/// The queue is at its limit and does not take the message.
+pub(super) struct Full(pub(super) Box<Message>);
 
 /// Senders that leave a critical section to be dropped after it.
 type Retired = Vec<mpsc::Sender<Delivery>>;
@@ -70,6 +78,7 @@ impl Queue {
             me: Weak::clone(me),
             limit,
             state: Mutex::default(),
+            absence: Absence::new(),
         })
     }
 
@@ -77,7 +86,7 @@ impl Queue {
     pub(super) fn push(&self, message: Message) -> Result<(), Full> {
         self.locked(|state, retired| {
             if state.ready.len() >= self.limit {
-                return Err(Full);
+                return Err(Full(Box::new(message)));
             }
             let number = state.next_number;
             state.next_number += 1;
@@ -111,6 +120,25 @@ impl Queue {
             id
         });
         (id, receiver)
+    }
+
+    /// Changes how many unsettled deliveries a consumer may hold; 0: it gets nothing.
+    pub(super) fn set_prefetch(&self, id: ConsumerId, prefetch: u16) {
+        self.locked(|state, retired| {
+            if let Some(consumer) = state.consumers.get_mut(&id) {
+                consumer.prefetch = usize::from(prefetch);
+                state.turns.retain(|other| *other != id);
+                if consumer.unsettled < consumer.prefetch {
+                    state.turns.push_back(id);
+                }
+            }
+            self.hand_out(state, retired);
+        });
+    }
+
+    /// Who wants to know since when nobody has consumed.
+    pub(super) fn absence(&self) -> watch::Receiver<Option<Instant>> {
+        self.absence.watch()
     }
 
     /// Gives nothing more to a consumer. What it has stays its own.
@@ -147,6 +175,7 @@ impl Queue {
         let mut guard: MutexGuard<'_, State> =
             self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let result = section(&mut guard, &mut retired);
+        self.absence.note(guard.is_consumed());
         drop(guard);
         drop(retired);
         result
@@ -198,6 +227,11 @@ impl Queue {
 }
 
 impl State {
+    fn is_consumed(&self) -> bool {
+        let takes = |consumer: &Consumer| consumer.sender.is_some() && consumer.prefetch > 0;
+        self.consumers.values().any(takes)
+    }
+
     fn cancel(&mut self, id: ConsumerId, retired: &mut Retired) {
         if let Some(consumer) = self.consumers.get_mut(&id) {
             retired.extend(consumer.sender.take());
@@ -240,7 +274,7 @@ impl State {
                 if consumer.unsettled == 0 {
                     self.consumers.remove(&id);
                 }
-            } else if was_at_its_bound {
+            } else if was_at_its_bound && consumer.unsettled < consumer.prefetch {
                 self.turns.push_back(id);
             }
         }

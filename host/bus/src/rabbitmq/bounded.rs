@@ -80,6 +80,11 @@ impl Failure {
         )
     }
 
+    /// A queue does not exist on any node. The other 404 of a queue is that its node is down.
+    pub(super) fn is_missing_queue(&self) -> bool {
+        self.is_not_found() && self.to_string().contains("no queue")
+    }
+
     /// The virtual host is not there or not for this user.
     pub(super) fn is_not_allowed(&self) -> bool {
         self.reply_code() == Some(530)

@@ -11,7 +11,10 @@ use lapin::{
     },
     types::FieldTable,
 };
-use tokio::{runtime::Handle, sync::mpsc};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, watch},
+};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::debug;
 use warren_protocol::{Address, Encoding, WorkerId, WorkerType};
@@ -33,7 +36,8 @@ use crate::{
 /// What one worker's task needs for its whole life.
 pub(super) struct Consumption {
     pub(super) worker: WorkerId,
-    pub(super) prefetch: u16,
+    /// How many unsettled deliveries it may hold; 0: it pauses.
+    pub(super) prefetch: watch::Receiver<u16>,
     pub(super) sender: mpsc::Sender<Delivery>,
     /// Cancelled when the worker leaves.
     pub(super) leaving: CancellationToken,
@@ -45,12 +49,14 @@ pub(super) struct Consumption {
 enum Stop {
     /// The worker has left, or nobody reads its subscription any more.
     Done,
+    /// Another prefetch is wanted, which begins with another consumer.
+    Changed,
     /// The channel or the connection is gone.
     Failed(Failure),
 }
 
 /// Consumes until the worker leaves. A channel that fails is built again, alone, however often.
-pub(super) async fn run(shared: Arc<Shared>, consumption: Consumption) {
+pub(super) async fn run(shared: Arc<Shared>, mut consumption: Consumption) {
     let worker_type = consumption.worker.worker_type().clone();
     let mut backoff = Backoff::default();
     let mut log = FailureLog::default();
@@ -63,9 +69,13 @@ pub(super) async fn run(shared: Arc<Shared>, consumption: Consumption) {
         let Some(epoch) = epoch else { return };
         let stop = tokio::select! {
             () = shared.stop.cancelled() => return,
-            stop = serve(&shared, &epoch, &consumption, &mut backoff) => stop,
+            stop = serve(&shared, &epoch, &mut consumption, &mut backoff) => stop,
         };
-        let Stop::Failed(failure) = stop else { return };
+        let failure = match stop {
+            Stop::Done => return,
+            Stop::Changed => continue,
+            Stop::Failed(failure) => failure,
+        };
         if epoch.over.is_cancelled() {
             continue; // The link tells it, once for all workers.
         }
@@ -84,12 +94,16 @@ pub(super) async fn run(shared: Arc<Shared>, consumption: Consumption) {
 async fn serve(
     shared: &Shared,
     epoch: &Epoch,
-    consumption: &Consumption,
+    consumption: &mut Consumption,
     backoff: &mut Backoff,
 ) -> Stop {
+    let prefetch = *consumption.prefetch.borrow_and_update();
+    if prefetch == 0 {
+        return pause(shared, epoch, consumption).await;
+    }
     let opened = tokio::select! {
         () = consumption.leaving.cancelled() => return Stop::Done,
-        opened = open(shared, epoch, consumption) => opened,
+        opened = open(shared, epoch, &consumption.worker, prefetch) => opened,
     };
     let (origin, mut consumer) = match opened {
         Ok(opened) => opened,
@@ -102,10 +116,15 @@ async fn serve(
     announcer
         .hello(connection, worker, &shared.membership)
         .await;
+    let mut stop = Stop::Done;
     loop {
         let next = tokio::select! {
             () = consumption.leaving.cancelled() => break,
             () = consumption.sender.closed() => break,
+            Ok(()) = consumption.prefetch.changed() => {
+                stop = Stop::Changed;
+                break;
+            }
             () = epoch.over.cancelled() => {
                 return Stop::Failed(Failure::Ended("the connection ended"));
             }
@@ -122,8 +141,7 @@ async fn serve(
                 }
             }
             Some(Err(error)) => {
-                // The broker has taken everything back that this channel had.
-                origin.lost.cancel();
+                origin.lose();
                 return Stop::Failed(Failure::Refused("consume", error));
             }
             // The channel lives on, and what it has handed out can still be settled on it.
@@ -136,22 +154,36 @@ async fn serve(
         deliver(shared, &origin, arrived, worker.worker_type())
     })
     .await;
-    Stop::Done
+    stop
+}
+
+/// Takes nothing until another prefetch is wanted.
+async fn pause(shared: &Shared, epoch: &Epoch, consumption: &mut Consumption) -> Stop {
+    shared.board.paused(consumption.worker.worker_type());
+    tokio::select! {
+        () = consumption.leaving.cancelled() => Stop::Done,
+        () = consumption.sender.closed() => Stop::Done,
+        () = epoch.over.cancelled() => Stop::Failed(Failure::Ended("the connection ended")),
+        changed = consumption.prefetch.changed() => match changed {
+            Ok(()) => Stop::Changed,
+            Err(_) => Stop::Done,
+        },
+    }
 }
 
 async fn open(
     shared: &Shared,
     epoch: &Epoch,
-    consumption: &Consumption,
+    worker: &WorkerId,
+    prefetch: u16,
 ) -> Result<(Arc<Origin>, Consumer), Failure> {
-    let worker = &consumption.worker;
     let worker_type = worker.worker_type();
     let opened = epoch.consuming.create_channel();
     let channel = within(STEP_TIMEOUT, "open a channel", opened).await?;
     topology::declare_all(&channel, &topology::of_type(worker_type)).await?;
     let to_inbox = topology::binding(shared.host.inbox().as_str(), JOBS, worker.as_str());
     topology::declare(&channel, &to_inbox).await?;
-    let limit = channel.basic_qos(consumption.prefetch, BasicQosOptions::default());
+    let limit = channel.basic_qos(prefetch, BasicQosOptions::default());
     within(STEP_TIMEOUT, "set the prefetch", limit).await?;
     let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
     let (queue, tag) = (names::work_queue(worker_type), worker.as_str().into());
@@ -234,11 +266,13 @@ impl Origin {
 
     /// Closes the channel: what has not been settled goes back.
     pub(super) async fn close(&self) {
-        const SUCCESS: u16 = 200;
+        self.lose();
+        topology::close(&self.channel).await;
+    }
+
+    /// The channel has ended: the broker has taken back all that it had handed out on it.
+    pub(super) fn lose(&self) {
         self.lost.cancel();
-        let answer = self.channel.close(SUCCESS, "OK".into());
-        // A channel that does not close ends with its connection.
-        let _ = within(WRITE_TIMEOUT, "close a channel", answer).await;
     }
 
     pub(super) fn deliver(

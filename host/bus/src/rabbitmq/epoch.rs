@@ -3,7 +3,8 @@
 use std::sync::OnceLock;
 
 use futures_util::StreamExt;
-use lapin::{Channel, Connection, Event};
+use lapin::{Connection, Event};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -17,19 +18,19 @@ use super::{
 pub(super) struct Epoch {
     /// Counts up: no two epochs of a host have the same number.
     pub(super) number: u64,
-    /// Cancelled when either connection, or the topology channel, has failed.
+    /// Cancelled when either connection has failed.
     pub(super) over: CancellationToken,
-    /// Consumers and topology. Never publishes, so a memory alarm of the broker, which stops the
+    /// Consumers and topology, each on a channel of its own. Never publishes, so a memory alarm of the broker, which stops the
     /// connections that publish, does not stop acknowledgements.
     pub(super) consuming: Connection,
     /// Messages go out here.
     pub(super) publishing: Connection,
-    /// The topology channel, on the consuming connection.
-    pub(super) control: Channel,
     pub(super) lanes: Lanes,
     pub(super) announcer: Announcer,
     /// Cancelled when the inbox is not consumed any more.
     pub(super) inbox_ended: CancellationToken,
+    /// Whether the broker has blocked publishing: memory or disk is short there.
+    blocked: watch::Sender<bool>,
     reason: OnceLock<String>,
 }
 
@@ -38,7 +39,6 @@ impl Epoch {
         number: u64,
         consuming: Connection,
         publishing: Connection,
-        control: Channel,
         announcer: Announcer,
     ) -> Self {
         Self {
@@ -46,10 +46,10 @@ impl Epoch {
             over: CancellationToken::new(),
             consuming,
             publishing,
-            control,
             lanes: Lanes::default(),
             announcer,
             inbox_ended: CancellationToken::new(),
+            blocked: watch::Sender::new(false),
             reason: OnceLock::new(),
         }
     }
@@ -65,11 +65,11 @@ impl Epoch {
         self.reason.get().map_or("it was closed", String::as_str)
     }
 
-    /// Ends the epoch when a step on the topology channel has failed: the channel is gone then.
-    pub(super) fn check(&self, step: Result<(), Failure>) {
-        if let Err(failure) = step {
-            self.end(failure.to_string());
-        }
+    /// Waits until the broker takes messages. What is published while it does not only waits in
+    /// this process, and its sender could not tell.
+    pub(super) async fn gate_is_open(&self) {
+        // The sender lives in `self`.
+        let _ = self.blocked.subscribe().wait_for(|blocked| !blocked).await;
     }
 
     /// Waits for the end of one of the connections, and notes when the broker blocks publishing.
@@ -84,8 +84,14 @@ impl Epoch {
                 event = publishing.next() => (event, &self.publishing),
             };
             match event {
-                Some(Event::ConnectionBlocked(reason)) => shared.board.blocked(Some(reason)),
-                Some(Event::ConnectionUnblocked) => shared.board.blocked(None),
+                Some(Event::ConnectionBlocked(reason)) => {
+                    self.blocked.send_replace(true);
+                    shared.board.blocked(Some(reason));
+                }
+                Some(Event::ConnectionUnblocked) => {
+                    self.blocked.send_replace(false);
+                    shared.board.blocked(None);
+                }
                 // Also sent for the end of one channel, whose owner deals with it.
                 Some(Event::Error(error)) if !connection.status().connected() => {
                     self.end(Failure::Refused("the connection ended", error).to_string());

@@ -8,6 +8,7 @@ use std::{
 use tokio::sync::watch;
 use warren_protocol::WorkerType;
 
+use super::names::UNROUTED;
 use crate::Health;
 
 /// The state of every part of the bus, and the [`Health`] that follows from it.
@@ -20,8 +21,10 @@ struct Parts {
     link: Link,
     /// What the broker said when it blocked publishing.
     blocked: Option<String>,
-    /// Why announcements are not heard or sent.
-    announcements: Option<String>,
+    /// What does not work and keeps no job from being run.
+    notices: Notices,
+    dead_letters: BTreeMap<WorkerType, u64>,
+    n_unrouted: u64,
     /// Types without an entry are being set up.
     types: BTreeMap<WorkerType, Verdict>,
 }
@@ -32,8 +35,21 @@ enum Link {
     Closed,
 }
 
+/// Each with its remedy.
+#[derive(Default)]
+struct Notices {
+    /// Why announcements are not heard or sent.
+    announcements: Option<String>,
+    /// Why retries are late.
+    retries: Option<String>,
+    /// Why the topology cannot be kept up.
+    topology: Option<String>,
+}
+
 enum Verdict {
     Consuming,
+    /// Its host takes nothing for a while.
+    Paused,
     /// What is wrong, with the remedy.
     Failing(String),
 }
@@ -72,7 +88,29 @@ impl Board {
 
     /// Announcements do not work (`Some(problem)`), or work again.
     pub(super) fn announcements(&self, problem: Option<String>) {
-        self.change(|parts| parts.announcements = problem);
+        self.change(|parts| parts.notices.announcements = problem);
+    }
+
+    /// Retries are late (`Some(problem)`), or on time again.
+    pub(super) fn retries(&self, problem: Option<String>) {
+        self.change(|parts| parts.notices.retries = problem);
+    }
+
+    /// The topology is not as it should be (`Some(problem)`), or is again.
+    pub(super) fn topology(&self, problem: Option<String>) {
+        self.change(|parts| parts.notices.topology = problem);
+    }
+
+    /// So many dead letters are in the type's queue.
+    pub(super) fn dead_letters(&self, worker_type: &WorkerType, n: u64) {
+        self.change(|parts| {
+            parts.dead_letters.insert(worker_type.clone(), n);
+        });
+    }
+
+    /// So many messages are in the parking lot.
+    pub(super) fn unrouted(&self, n: u64) {
+        self.change(|parts| parts.n_unrouted = n);
     }
 
     /// Jobs of the type are being consumed.
@@ -80,6 +118,15 @@ impl Board {
         self.change(|parts| {
             if matches!(parts.link, Link::Up) {
                 parts.types.insert(worker_type.clone(), Verdict::Consuming);
+            }
+        });
+    }
+
+    /// Jobs of the type are not being consumed for a while, as its host wishes.
+    pub(super) fn paused(&self, worker_type: &WorkerType) {
+        self.change(|parts| {
+            if matches!(parts.link, Link::Up) {
+                parts.types.insert(worker_type.clone(), Verdict::Paused);
             }
         });
     }
@@ -98,6 +145,7 @@ impl Board {
     pub(super) fn forget(&self, worker_type: &WorkerType) {
         self.change(|parts| {
             parts.types.remove(worker_type);
+            parts.dead_letters.remove(worker_type);
         });
     }
 
@@ -153,8 +201,32 @@ impl Parts {
             connected: matches!(self.link, Link::Up) && self.blocked.is_none(),
             consuming,
             problem: self.problem().map(Into::into),
-            notice: self.announcements.as_deref().map(Into::into),
+            notice: self.notice().map(Into::into),
+            dead_letters: self
+                .dead_letters
+                .iter()
+                .map(|(worker_type, n)| (worker_type.clone(), *n))
+                .collect(),
+            n_unrouted: self.n_unrouted,
         }
+    }
+
+    fn notice(&self) -> Option<String> {
+        let unrouted = (self.n_unrouted > 0).then(|| {
+            format!(
+                "{} messages could not even be dead-lettered and lie in {UNROUTED}: see `warren dlq \
+                 ls`",
+                self.n_unrouted
+            )
+        });
+        let Notices {
+            announcements,
+            retries,
+            topology,
+        } = &self.notices;
+        let notices = [announcements, retries, topology, &unrouted];
+        let notices: Vec<&str> = notices.into_iter().flatten().map(String::as_str).collect();
+        (!notices.is_empty()).then(|| notices.join("; "))
     }
 
     fn problem(&self) -> Option<String> {
@@ -170,7 +242,7 @@ impl Parts {
         });
         let failing = self.types.values().filter_map(|verdict| match verdict {
             Verdict::Failing(problem) => Some(problem.clone()),
-            Verdict::Consuming => None,
+            Verdict::Consuming | Verdict::Paused => None,
         });
         let problems: Vec<String> = blocked.into_iter().chain(failing).collect();
         (!problems.is_empty()).then(|| problems.join("; "))
@@ -182,7 +254,9 @@ impl Default for Board {
         let parts = Parts {
             link: Link::Down("the broker has not been reached yet".to_owned()),
             blocked: None,
-            announcements: None,
+            notices: Notices::default(),
+            dead_letters: BTreeMap::new(),
+            n_unrouted: 0,
             types: BTreeMap::new(),
         };
         Self {
@@ -213,7 +287,7 @@ mod tests {
                 connected: true,
                 consuming: vec![good],
                 problem: Some("Bad: delete the queue".into()),
-                notice: None,
+                ..Health::default()
             }
         );
     }

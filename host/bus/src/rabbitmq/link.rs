@@ -16,9 +16,10 @@ use super::{
     backoff::Backoff,
     bounded::{CONNECT_TIMEOUT, Failure, STEP_TIMEOUT, within},
     config::Broker,
+    delay,
     epoch::Epoch,
     failure_log::FailureLog,
-    inbox, topology,
+    inbox, janitor, liveness, reconcile, topology,
 };
 use crate::Delivery;
 
@@ -87,23 +88,25 @@ async fn open(
     .await?;
     let control = within(STEP_TIMEOUT, "open a channel", consuming.create_channel()).await?;
     topology::declare_all(&control, &topology::common()).await?;
-    topology::declare(&control, &topology::inbox(&shared.host)).await?;
+    topology::close(&control).await;
     let announcer = Announcer::new(shared.config.encoding);
-    let epoch = Arc::new(Epoch::new(
-        number, consuming, publishing, control, announcer,
-    ));
+    let epoch = Arc::new(Epoch::new(number, consuming, publishing, announcer));
     let opened = inbox::open(shared, &epoch).await?;
     // Heard before anybody says hello, so that no call is missed; a failure is the listener's own.
     let calls = announce::subscribe(shared, &epoch, 0).await;
-    let pump = inbox::pump(
-        Arc::clone(shared),
-        Arc::clone(&epoch),
-        opened,
-        inbox.clone(),
-    );
-    tokio::spawn(pump);
-    let listen = announce::listen(Arc::clone(shared), Arc::clone(&epoch), calls.ok());
-    tokio::spawn(listen);
+    let both = || (Arc::clone(shared), Arc::clone(&epoch));
+    let (ours, this) = both();
+    tokio::spawn(inbox::run(ours, this, opened, inbox.clone()));
+    let (ours, this) = both();
+    tokio::spawn(announce::listen(ours, this, calls.ok()));
+    let (ours, this) = both();
+    tokio::spawn(delay::run(ours, this));
+    let (ours, this) = both();
+    tokio::spawn(reconcile::run(ours, this));
+    let (ours, this) = both();
+    tokio::spawn(liveness::run(ours, this));
+    let (ours, this) = both();
+    tokio::spawn(janitor::run(ours, this));
     Ok(epoch)
 }
 

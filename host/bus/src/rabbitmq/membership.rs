@@ -5,6 +5,8 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use lapin::types::ShortString;
+use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use warren_protocol::{WorkerId, WorkerType};
 
@@ -19,12 +21,25 @@ struct Members {
     joined: HashMap<WorkerType, Member>,
     /// Ids that lead here, those of workers that have left but are not forgotten included.
     ids: BTreeSet<WorkerId>,
+    /// Inboxes that were given up, to which the ids may still lead.
+    abandoned: Vec<ShortString>,
 }
 
 struct Member {
     worker: WorkerId,
     leaving: CancellationToken,
     finished: CancellationToken,
+    prefetch: watch::Sender<u16>,
+}
+
+/// What the task of a worker that has joined is given.
+pub(super) struct Admission {
+    /// Cancelled when it has to stop.
+    pub(super) leaving: CancellationToken,
+    /// Dropped by it when it has stopped.
+    pub(super) finished: DropGuard,
+    /// How many unsettled deliveries it may hold.
+    pub(super) prefetch: watch::Receiver<u16>,
 }
 
 /// A worker on its way out.
@@ -34,11 +49,8 @@ pub(super) struct Departure {
 }
 
 impl Membership {
-    /// Adds a worker. Its task stops when the token is cancelled, and drops the guard when it has.
-    pub(super) fn join(
-        &self,
-        worker: &WorkerId,
-    ) -> Result<(CancellationToken, DropGuard), JoinError> {
+    /// Adds a worker.
+    pub(super) fn join(&self, worker: &WorkerId, prefetch: u16) -> Result<Admission, JoinError> {
         let worker_type = worker.worker_type();
         let mut members = self.lock();
         if members.joined.contains_key(worker_type) {
@@ -48,11 +60,30 @@ impl Membership {
             worker: worker.clone(),
             leaving: CancellationToken::new(),
             finished: CancellationToken::new(),
+            prefetch: watch::Sender::new(prefetch),
         };
-        let handles = (member.leaving.clone(), member.finished.clone().drop_guard());
+        let admission = Admission {
+            leaving: member.leaving.clone(),
+            finished: member.finished.clone().drop_guard(),
+            prefetch: member.prefetch.subscribe(),
+        };
         members.joined.insert(worker_type.clone(), member);
         members.ids.insert(worker.clone());
-        Ok(handles)
+        Ok(admission)
+    }
+
+    /// Changes how many unsettled deliveries a worker may hold.
+    pub(super) fn set_prefetch(&self, worker: &WorkerId, prefetch: u16) {
+        let members = self.lock();
+        if let Some(member) = members.joined.get(worker.worker_type())
+            && member.worker == *worker
+        {
+            member.prefetch.send_if_modified(|current| {
+                let is_new = *current != prefetch;
+                *current = prefetch;
+                is_new
+            });
+        }
     }
 
     /// Takes a worker off, but keeps its id. `None` when it is not there.
@@ -72,6 +103,21 @@ impl Membership {
     /// Lets go of an id.
     pub(super) fn forget(&self, worker: &WorkerId) {
         self.lock().ids.remove(worker);
+    }
+
+    /// Notes an inbox that was given up.
+    pub(super) fn abandon(&self, inbox: ShortString) {
+        self.lock().abandoned.push(inbox);
+    }
+
+    /// The inboxes that were given up.
+    pub(super) fn abandoned(&self) -> Vec<ShortString> {
+        self.lock().abandoned.clone()
+    }
+
+    /// No id leads to an old inbox any more.
+    pub(super) fn forget_inbox(&self, inbox: &ShortString) {
+        self.lock().abandoned.retain(|other| other != inbox);
     }
 
     /// Whether a worker is joined.

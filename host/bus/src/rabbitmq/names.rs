@@ -1,6 +1,8 @@
 //! The names on the broker. They carry the version of the topology; what a name stands for never
 //! changes in place.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use lapin::types::ShortString;
 use warren_protocol::WorkerType;
 
@@ -42,15 +44,23 @@ pub(super) const TIERS: [(&str, u64); 8] = [
 /// The longest host name: queue names end at 255 bytes.
 const MAX_HOST_BYTES: usize = 100;
 
-/// A host's name, checked to fit into queue names.
-#[derive(Clone, Debug)]
-pub(super) struct Host(String);
+/// A host's name, checked to fit into queue names, and the number of its inbox.
+#[derive(Debug)]
+pub(super) struct Host {
+    name: String,
+    /// Counts the inboxes that this host has had: one whose node is down cannot be declared
+    /// elsewhere.
+    n_inboxes: AtomicU64,
+}
 
 impl Host {
     pub(super) fn new(name: &str) -> Result<Self, ConfigError> {
         let known = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
         if !name.is_empty() && name.len() <= MAX_HOST_BYTES && name.bytes().all(known) {
-            Ok(Self(name.to_owned()))
+            Ok(Self {
+                name: name.to_owned(),
+                n_inboxes: AtomicU64::new(0),
+            })
         } else {
             let shown = name.chars().take(MAX_HOST_BYTES).collect();
             Err(ConfigError::Host(shown))
@@ -58,20 +68,33 @@ impl Host {
     }
 
     pub(super) fn as_str(&self) -> &str {
-        &self.0
+        &self.name
     }
 
     /// The queue of everything that is addressed to one of this host's workers.
     pub(super) fn inbox(&self) -> ShortString {
-        format!("warren.v1.in.{}", self.0).into()
+        self.numbered_inbox(self.n_inboxes.load(Ordering::Relaxed))
+    }
+
+    /// Gives up the inbox for one with another name, and returns the name of the old one.
+    pub(super) fn draw_new_inbox(&self) -> ShortString {
+        self.numbered_inbox(self.n_inboxes.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn numbered_inbox(&self, number: u64) -> ShortString {
+        let name = &self.name;
+        match number {
+            0 => format!("warren.v1.in.{name}").into(),
+            n => format!("warren.v1.in.{name}-{n}").into(),
+        }
     }
 
     /// The queue on which this host hears `worker.getAll`. A new name in each epoch: after a
     /// half-open cut the broker still holds the old one for a dead connection, and answers 405.
     pub(super) fn registration(&self, epoch: u64, n_tries: u64) -> ShortString {
         match n_tries {
-            0 => format!("warren.v1.reg.{}.{epoch}", self.0).into(),
-            n => format!("warren.v1.reg.{}.{epoch}-{n}", self.0).into(),
+            0 => format!("warren.v1.reg.{}.{epoch}", self.name).into(),
+            n => format!("warren.v1.reg.{}.{epoch}-{n}", self.name).into(),
         }
     }
 }

@@ -5,24 +5,28 @@
 //! next, so with two of them under way the wrong sender could be told that nobody is there.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use lapin::{
-    BasicProperties, Channel, Confirmation,
-    options::{BasicPublishOptions, ConfirmSelectOptions},
+    BasicProperties, Channel, Confirmation, PublisherConfirm,
+    message::Delivery as Arrived,
+    options::{BasicAckOptions, BasicPublishOptions, ConfirmSelectOptions},
+    types::ShortString,
 };
 use tokio::{
-    sync::Semaphore,
-    time::{Instant, timeout_at},
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout, timeout_at},
 };
+use tracing::warn;
 
 use super::{
     Shared,
-    bounded::{Failure, STEP_TIMEOUT, within},
+    bounded::{Failure, STEP_TIMEOUT, WRITE_TIMEOUT, within},
     epoch::Epoch,
-    names::{DEAD, JOBS},
+    names::{self, CARD, DEAD, JOBS, UNROUTED},
     wire,
 };
 use crate::{Epitaph, Message, PublishError};
@@ -30,19 +34,31 @@ use crate::{Epitaph, Message, PublishError};
 /// How many publishes are under way at once. A quorum queue confirms in 1 to 10 ms, so this is
 /// room for some ten thousand messages a second.
 const MAX_LANES: usize = 64;
+/// How long a confirm that nobody waits for any more is waited for, so that its lane can be used
+/// again. After it the lane is closed: whatever is wrong with it must not hold a place for ever.
+const LATE_CONFIRM: Duration = Duration::from_secs(20);
 /// Between two tries of a publish whose channel broke while the connection is well.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// The publish channels of one epoch, opened when they are needed.
+#[derive(Clone)]
 pub(super) struct Lanes {
     /// The one that was used last comes first, so that a quiet host keeps few of them busy.
-    idle: Mutex<Vec<Channel>>,
-    free: Semaphore,
+    idle: Arc<Mutex<Vec<Channel>>>,
+    free: Arc<Semaphore>,
+}
+
+/// A lane whose message has been written and not been answered yet. Dropped before the answer (the
+/// reply to a call is worth more than its confirm), it waits for it beside, and is free again then.
+struct Busy {
+    lanes: Lanes,
+    work: Option<(Channel, PublisherConfirm, OwnedSemaphorePermit)>,
+    runtime: Handle,
 }
 
 /// Where one message goes, in AMQP's terms.
 struct Parcel<'a> {
-    exchange: &'static str,
+    exchange: ShortString,
     key: &'a str,
     body: &'a [u8],
     properties: BasicProperties,
@@ -56,12 +72,82 @@ pub(super) async fn publish(shared: &Shared, message: &Message) -> Result<(), Pu
     }
     let key = message.to.to_string();
     let parcel = Parcel {
-        exchange: JOBS,
+        exchange: JOBS.into(),
         key: &key,
         body: &message.body,
         properties: wire::properties(message)?,
     };
     send(shared, &parcel).await
+}
+
+/// Publishes a message to a delay tier, out of which it comes with its address as the key.
+pub(super) async fn park(
+    shared: &Shared,
+    message: &Message,
+    tier: &str,
+    until_ms: u64,
+) -> Result<(), PublishError> {
+    let key = message.to.to_string();
+    let parcel = Parcel {
+        exchange: names::delay_tier(tier),
+        key: &key,
+        body: &message.body,
+        properties: wire::parked(message, until_ms)?,
+    };
+    complete(shared, send(shared, &parcel).await)
+}
+
+/// Publishes a host's card, for the janitor. In this epoch, which is not told to others yet.
+pub(super) async fn card(epoch: &Epoch, body: &[u8]) -> Result<(), Failure> {
+    const PERSISTENT: u8 = 2;
+    let parcel = Parcel {
+        exchange: JOBS.into(),
+        key: CARD,
+        body,
+        properties: BasicProperties::default().with_delivery_mode(PERSISTENT),
+    };
+    match timeout(STEP_TIMEOUT, Lanes::send(epoch, &parcel)).await {
+        Ok(Ok(Confirmation::Ack(None))) => Ok(()),
+        Ok(Ok(_)) => Err(Failure::Ended("the broker did not take this host's card")),
+        Ok(Err(failure)) => Err(failure),
+        Err(_) => Err(Failure::Silence("leave a card", STEP_TIMEOUT)),
+    }
+}
+
+/// Moves a message that came with a key that is no address to the parking lot, as it is.
+pub(super) async fn set_aside(shared: &Shared, arrived: Arrived) {
+    let key = arrived.routing_key.clone();
+    warn!(
+        key = key.as_str(),
+        "a message has no address as its key: set aside in {UNROUTED}"
+    );
+    // Headers of a dead-lettered message make the next dead letter stick.
+    let mut headers = arrived.properties.headers().clone().unwrap_or_default();
+    headers = wire::without_deaths(&headers);
+    let parcel = Parcel {
+        exchange: UNROUTED.into(),
+        key: key.as_str(),
+        body: &arrived.data,
+        properties: arrived.properties.clone().with_headers(headers),
+    };
+    // Not stored: it stays where it is, and comes again with the next epoch.
+    if complete(shared, send(shared, &parcel).await).is_ok() {
+        let acked = arrived.acker.ack(BasicAckOptions::default());
+        let _ = within(WRITE_TIMEOUT, "acknowledge", acked).await;
+    }
+}
+
+/// What belongs to the topology is always there: if it is not, it is being declared again.
+fn complete(shared: &Shared, sent: Result<(), PublishError>) -> Result<(), PublishError> {
+    match sent {
+        Err(PublishError::Unroutable(key)) => {
+            shared.mend.notify_one();
+            Err(PublishError::Unavailable(format!(
+                "a queue of the topology is missing, it is being declared again ({key})"
+            )))
+        }
+        sent => sent,
+    }
 }
 
 /// Publishes a message to the dead letters of its type. Of any size: the broker has had it before.
@@ -71,12 +157,12 @@ pub(super) async fn bury(
     epitaph: &Epitaph,
 ) -> Result<(), PublishError> {
     let parcel = Parcel {
-        exchange: DEAD,
+        exchange: DEAD.into(),
         key: message.to.worker_type().as_str(),
         body: &message.body,
         properties: wire::dead_letter(message, epitaph)?,
     };
-    send(shared, &parcel).await
+    complete(shared, send(shared, &parcel).await)
 }
 
 /// Tries until the broker has answered or the time is up. A try whose answer was lost is repeated
@@ -90,8 +176,12 @@ async fn send(shared: &Shared, parcel: &Parcel<'_>) -> Result<(), PublishError> 
             let Some(epoch) = shared.living_epoch().await else {
                 return Err(PublishError::Unavailable("the bus is closed".to_owned()));
             };
+            let sending = async {
+                epoch.gate_is_open().await;
+                Lanes::send(&epoch, parcel).await
+            };
             let failure = tokio::select! {
-                confirmation = epoch.lanes.send(&epoch, parcel) => match confirmation {
+                confirmation = sending => match confirmation {
                     Ok(confirmation) => return verdict(confirmation, parcel.key),
                     Err(failure) => failure,
                 },
@@ -105,8 +195,8 @@ async fn send(shared: &Shared, parcel: &Parcel<'_>) -> Result<(), PublishError> 
                 return Err(PublishError::TooLarge { size, limit });
             }
             if failure.is_not_found() {
-                // Our exchange is gone: the next epoch declares it again.
-                epoch.end(format!("the topology is gone ({failure})"));
+                // Our exchange is gone. What runs goes on while it is declared again.
+                shared.mend.notify_one();
             }
             last_failure = Some(failure.to_string());
             tokio::time::sleep(RETRY_PAUSE).await;
@@ -146,12 +236,13 @@ fn verdict(confirmation: Confirmation, key: &str) -> Result<(), PublishError> {
 
 impl Lanes {
     /// Sends on a lane of its own and waits for the answer. A lane goes back to the pool only
-    /// after a whole exchange; dropping this future, or an error, closes it.
-    async fn send(&self, epoch: &Epoch, parcel: &Parcel<'_>) -> Result<Confirmation, Failure> {
-        let Ok(_permit) = self.free.acquire().await else {
+    /// after a whole exchange; an error closes it.
+    async fn send(epoch: &Epoch, parcel: &Parcel<'_>) -> Result<Confirmation, Failure> {
+        let lanes = epoch.lanes.clone();
+        let Ok(permit) = Arc::clone(&lanes.free).acquire_owned().await else {
             return Err(Failure::Ended("the bus is closed"));
         };
-        let lane = match self.take_idle() {
+        let lane = match lanes.take_idle() {
             Some(lane) => lane,
             None => open_lane(epoch).await?,
         };
@@ -160,24 +251,54 @@ impl Lanes {
             ..BasicPublishOptions::default()
         };
         let written = lane.basic_publish(
-            parcel.exchange.into(),
+            parcel.exchange.clone(),
             parcel.key.into(),
             options,
             parcel.body,
             parcel.properties.clone(),
         );
         let refused = |error| Failure::Refused("publish", error);
-        let confirmation = written.await.map_err(refused)?.await.map_err(refused)?;
-        self.idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(lane);
+        let confirm = written.await.map_err(refused)?;
+        let mut busy = Busy {
+            lanes,
+            work: Some((lane, confirm, permit)),
+            runtime: Handle::current(),
+        };
+        let Some((_, confirm, _)) = &mut busy.work else {
+            return Err(Failure::Ended("the lane is gone"));
+        };
+        let confirmation = confirm.await.map_err(refused);
+        let Some((lane, _, _permit)) = busy.work.take() else {
+            return Err(Failure::Ended("the lane is gone"));
+        };
+        let confirmation = confirmation?;
+        busy.lanes.give_back(lane);
         Ok(confirmation)
+    }
+
+    fn give_back(&self, lane: Channel) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.push(lane);
     }
 
     fn take_idle(&self) -> Option<Channel> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.pop()
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let Some((lane, confirm, permit)) = self.work.take() else {
+            return;
+        };
+        let lanes = self.lanes.clone();
+        self.runtime.spawn(async move {
+            if let Ok(Ok(_)) = tokio::time::timeout(LATE_CONFIRM, confirm).await {
+                lanes.give_back(lane);
+            }
+            drop(permit);
+        });
     }
 }
 
@@ -192,8 +313,8 @@ async fn open_lane(epoch: &Epoch) -> Result<Channel, Failure> {
 impl Default for Lanes {
     fn default() -> Self {
         Self {
-            idle: Mutex::default(),
-            free: Semaphore::new(MAX_LANES),
+            idle: Arc::default(),
+            free: Arc::new(Semaphore::new(MAX_LANES)),
         }
     }
 }

@@ -14,9 +14,7 @@ use warren_protocol::WorkerType;
 
 use super::{
     bounded::{Failure, STEP_TIMEOUT, within},
-    names::{
-        self, CARD, DEAD, DEAD_LOG, DUE, HOSTS, Host, JOBS, LEFT, NOTIFICATIONS, TIERS, UNROUTED,
-    },
+    names::{self, CARD, DEAD, DEAD_LOG, DUE, HOSTS, JOBS, LEFT, NOTIFICATIONS, TIERS, UNROUTED},
 };
 
 /// How long the log of dead letters goes back. A dead letter itself stays until somebody takes it.
@@ -114,11 +112,8 @@ pub(super) fn of_type(worker_type: &WorkerType) -> Vec<Entity> {
 
 /// The queue of everything that is addressed to one of a host's workers. Classic: replies are
 /// transient, and a quorum write per reply would cost more than the hop.
-pub(super) fn inbox(host: &Host) -> Entity {
-    durable_queue(
-        host.inbox().as_str(),
-        arguments(&[("x-queue-type", "classic")]),
-    )
+pub(super) fn inbox(name: &str) -> Entity {
+    durable_queue(name, arguments(&[("x-queue-type", "classic")]))
 }
 
 /// MicroServices.js' exchange, declared the way all its parties do.
@@ -202,6 +197,17 @@ pub(super) async fn declare(channel: &Channel, entity: &Entity) -> Result<Option
     }
 }
 
+/// Takes a queue off an exchange.
+pub(super) async fn unbind(
+    channel: &Channel,
+    queue: ShortString,
+    exchange: &str,
+    key: ShortString,
+) -> Result<(), Failure> {
+    let answer = channel.queue_unbind(queue, exchange.into(), key, FieldTable::default());
+    within(STEP_TIMEOUT, "unbind a queue", answer).await
+}
+
 /// Asks for a queue without making it: how many messages are ready in it, and how many consumers it
 /// has. A queue that is not there is an error that ends the channel.
 pub(super) async fn look(channel: &Channel, queue: ShortString) -> Result<Queue, Failure> {
@@ -211,6 +217,14 @@ pub(super) async fn look(channel: &Channel, queue: ShortString) -> Result<Queue,
     };
     let answer = channel.queue_declare(queue, options, FieldTable::default());
     within(STEP_TIMEOUT, "look at a queue", answer).await
+}
+
+/// Closes a channel that has done its work.
+pub(super) async fn close(channel: &Channel) {
+    const SUCCESS: u16 = 200;
+    let answer = channel.close(SUCCESS, "OK".into());
+    // One that does not close ends with its connection.
+    let _ = within(STEP_TIMEOUT, "close a channel", answer).await;
 }
 
 fn durable_exchange(name: &str, kind: ExchangeKind, pairs: &[(&str, &str)]) -> Entity {

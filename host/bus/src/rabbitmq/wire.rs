@@ -22,6 +22,9 @@ const REASON: &str = "x-warren-reason";
 const ERROR: &str = "x-warren-error";
 const PLUGIN: &str = "x-warren-plugin";
 const HOST: &str = "x-warren-host";
+const FIRST: &str = "x-warren-first";
+const NOT_BEFORE: &str = "x-warren-not-before";
+const DIED: &str = "x-warren-died";
 const TRACE_PARENT: &str = "traceparent";
 
 /// Survives a restart of the broker.
@@ -37,19 +40,17 @@ const MAX_HEADER_BYTES: usize = 4 * 1024;
 /// # Errors
 /// [`PublishError::TooLarge`] when an id is longer than AMQP's short strings.
 pub(super) fn properties(message: &Message) -> Result<BasicProperties, PublishError> {
-    let delivery_mode = match message.kind {
-        Kind::Job => PERSISTENT,
-        Kind::Reply | Kind::Error => TRANSIENT,
+    let delivery_mode = if message.kind.is_durable() {
+        PERSISTENT
+    } else {
+        TRANSIENT
     };
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
     let mut properties = BasicProperties::default()
         .with_delivery_mode(delivery_mode)
         .with_message_id(short(&message.id)?)
         .with_content_type(message.encoding.content_type().into())
         .with_type(kind_name(message.kind).into())
-        .with_timestamp(now.as_secs())
+        .with_timestamp(now_ms() / 1000)
         .with_app_id(APP_ID.into())
         .with_headers(headers(message));
     if let Some(id) = &message.correlation_id {
@@ -73,6 +74,7 @@ pub(super) fn dead_letter(
     headers.insert(REASON.into(), text(epitaph.reason));
     headers.insert(ERROR.into(), text(&epitaph.error));
     headers.insert(HOST.into(), text(&epitaph.host));
+    headers.insert(DIED.into(), moment(now_ms()));
     if let Some(plugin) = &epitaph.plugin {
         headers.insert(PLUGIN.into(), text(plugin));
     }
@@ -80,6 +82,45 @@ pub(super) fn dead_letter(
     Ok(properties
         .with_headers(headers)
         .with_delivery_mode(PERSISTENT))
+}
+
+/// The properties of a message that waits for its time: its own, and when that is.
+///
+/// # Errors
+/// As [`properties`].
+pub(super) fn parked(message: &Message, until_ms: u64) -> Result<BasicProperties, PublishError> {
+    let mut headers = headers(message);
+    headers.insert(NOT_BEFORE.into(), moment(until_ms));
+    let properties = properties(message)?;
+    Ok(properties
+        .with_headers(headers)
+        .with_delivery_mode(PERSISTENT))
+}
+
+/// The headers without what a broker has added when the message was dead-lettered.
+pub(super) fn without_deaths(headers: &FieldTable) -> FieldTable {
+    let mut kept = FieldTable::default();
+    for (name, value) in headers.inner() {
+        let name_text = name.as_str();
+        let is_death = ["x-death", "x-first-death", "x-last-death"]
+            .iter()
+            .any(|prefix| name_text.starts_with(prefix));
+        if !is_death && !matches!(name_text, "x-delivery-count" | "CC" | "BCC") {
+            kept.insert(name.clone(), value.clone());
+        }
+    }
+    kept
+}
+
+/// When a parked message is due, in milliseconds since 1970. `None`: at once.
+pub(super) fn due_at(properties: &BasicProperties) -> Option<u64> {
+    integer(properties.headers().as_ref()?.inner().get(NOT_BEFORE)?)
+}
+
+/// Milliseconds since 1970 (UTC).
+pub(super) fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Reads a message that came for `to`. `encoding` is that of a message that does not name its own.
@@ -99,6 +140,7 @@ pub(super) fn read(
         kind: match properties.kind().as_ref().map(ShortString::as_str) {
             Some("reply") => Kind::Reply,
             Some("error") => Kind::Error,
+            Some("bundle") => Kind::Bundle,
             _ => Kind::Job,
         },
         encoding: properties
@@ -114,6 +156,10 @@ pub(super) fn read(
             .and_then(|id| id.as_str().parse().ok()),
         attempt: attempt.unwrap_or(1).max(1),
         deadline_ms: number(DEADLINE),
+        first_ms: number(FIRST).or_else(|| {
+            let seconds = (*properties.timestamp())?;
+            seconds.checked_mul(1000)
+        }),
         trace_parent: headers.and_then(|table| string(table.inner().get(TRACE_PARENT)?)),
     }
 }
@@ -124,8 +170,10 @@ fn headers(message: &Message) -> FieldTable {
         ATTEMPT.into(),
         AMQPValue::LongLongInt(message.attempt.into()),
     );
-    if let Some(deadline) = message.deadline_ms.and_then(|ms| i64::try_from(ms).ok()) {
-        headers.insert(DEADLINE.into(), AMQPValue::LongLongInt(deadline));
+    let first = message.first_ms.unwrap_or_else(now_ms);
+    headers.insert(FIRST.into(), moment(first));
+    if let Some(deadline) = message.deadline_ms {
+        headers.insert(DEADLINE.into(), moment(deadline));
     }
     if let Some(parent) = &message.trace_parent {
         headers.insert(TRACE_PARENT.into(), text(parent));
@@ -133,11 +181,17 @@ fn headers(message: &Message) -> FieldTable {
     headers
 }
 
+/// Milliseconds since 1970. AMQP's own time has whole seconds.
+fn moment(ms: u64) -> AMQPValue {
+    AMQPValue::LongLongInt(i64::try_from(ms).unwrap_or(i64::MAX))
+}
+
 fn kind_name(kind: Kind) -> &'static str {
     match kind {
         Kind::Job => "job",
         Kind::Reply => "reply",
         Kind::Error => "error",
+        Kind::Bundle => "bundle",
     }
 }
 
@@ -201,13 +255,14 @@ mod tests {
             reply_to: Some("WA:9123456789012".parse().unwrap()),
             attempt: 3,
             deadline_ms: Some(1_795_220_940_610),
+            first_ms: Some(1_795_220_900_000),
             trace_parent: Some("00-aa-bb-01".to_owned()),
         }
     }
 
     #[test]
     fn what_is_written_is_read_back() {
-        for kind in [Kind::Job, Kind::Reply, Kind::Error] {
+        for kind in [Kind::Job, Kind::Reply, Kind::Error, Kind::Bundle] {
             let sent = Message { kind, ..message() };
             let properties = properties(&sent).unwrap();
             let read = read(
@@ -228,6 +283,7 @@ mod tests {
                 .delivery_mode()
         };
         assert_eq!(mode(Kind::Job), Some(2));
+        assert_eq!(mode(Kind::Bundle), Some(2));
         assert_eq!(mode(Kind::Reply), Some(1));
         assert_eq!(mode(Kind::Error), Some(1));
     }

@@ -22,6 +22,7 @@ impl fmt::Display for Config {
             call_timeout,
             shutdown_grace,
             drain_timeout,
+            consumer_timeout,
             keepalive,
             log:
                 Log {
@@ -61,6 +62,11 @@ impl fmt::Display for Config {
         writeln!(f, "call_timeout = \"{}\"", shown_duration(call_timeout))?;
         writeln!(f, "shutdown_grace = \"{}\"", shown_duration(shutdown_grace))?;
         writeln!(f, "drain_timeout = \"{}\"", shown_duration(drain_timeout))?;
+        writeln!(
+            f,
+            "consumer_timeout = \"{}\"",
+            shown_duration(consumer_timeout)
+        )?;
         writeln!(f, "keepalive = \"{}\"", shown_duration(keepalive))?;
         writeln!(
             f,
@@ -95,6 +101,8 @@ impl fmt::Display for Limits {
             concurrency,
             attempts,
             retry_base,
+            retry_cap,
+            breaker,
             payload_bytes,
         } = self;
         writeln!(f, "memory = \"{}\"", shown_size(memory_bytes))?;
@@ -102,6 +110,8 @@ impl fmt::Display for Limits {
         writeln!(f, "concurrency = {concurrency}")?;
         writeln!(f, "attempts = {attempts}")?;
         writeln!(f, "retry_base = \"{}\"", shown_duration(retry_base))?;
+        writeln!(f, "retry_cap = \"{}\"", shown_duration(retry_cap))?;
+        writeln!(f, "breaker = {breaker}")?;
         writeln!(f, "payload = \"{}\"", shown_size(payload_bytes))
     }
 }

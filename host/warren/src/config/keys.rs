@@ -33,6 +33,10 @@ const PAYLOAD: RangeInclusive<u64> = 1 << 10..=512 << 20;
 /// Each running instance keeps its stack and memory; thousands are a slip of the keyboard.
 const CONCURRENCY: RangeInclusive<u32> = 1..=10_000;
 const ATTEMPTS: RangeInclusive<u32> = 1..=1000;
+const BREAKER: RangeInclusive<u32> = 0..=10_000;
+/// RabbitMQ looks at its deliveries once a minute.
+const CONSUMER_TIMEOUT: RangeInclusive<Duration> =
+    Duration::from_secs(60)..=Duration::from_secs(24 * 60 * 60);
 
 /// The keys outside tables, and the tables.
 pub(super) const HOST: &[Key<Draft>] = &[
@@ -85,6 +89,14 @@ pub(super) const HOST: &[Key<Draft>] = &[
         set: |draft, node, report| {
             let value = values::duration(node, Duration::ZERO..=LONGEST_WAIT);
             report.put(&mut draft.config.drain_timeout, value);
+        },
+    },
+    Key {
+        name: "consumer_timeout",
+        set: |draft, node, report| {
+            report.places.insert("consumer_timeout", node.place.clone());
+            let value = values::duration(node, CONSUMER_TIMEOUT);
+            report.put(&mut draft.config.consumer_timeout, value);
         },
     },
     Key {
@@ -189,6 +201,19 @@ pub(super) const LIMITS: &[Key<Limits>] = &[
         set: |limits, node, report| {
             let value = values::duration(node, SHORTEST..=LONGEST_WAIT);
             report.put(&mut limits.retry_base, value);
+        },
+    },
+    Key {
+        name: "retry_cap",
+        set: |limits, node, report| {
+            let value = values::duration(node, SHORTEST..=LONGEST_WAIT);
+            report.put(&mut limits.retry_cap, value);
+        },
+    },
+    Key {
+        name: "breaker",
+        set: |limits, node, report| {
+            report.put(&mut limits.breaker, values::number(node, BREAKER));
         },
     },
     Key {

@@ -28,6 +28,7 @@ pub(super) const VARIABLES: &[(&str, &str)] = &[
     ("WARREN_CALL_TIMEOUT", "call_timeout"),
     ("WARREN_SHUTDOWN_GRACE", "shutdown_grace"),
     ("WARREN_DRAIN_TIMEOUT", "drain_timeout"),
+    ("WARREN_CONSUMER_TIMEOUT", "consumer_timeout"),
     ("WARREN_KEEPALIVE", "keepalive"),
     ("WARREN_LOG", "log.level"),
     ("WARREN_LOG_FORMAT", "log.format"),
@@ -38,6 +39,8 @@ pub(super) const VARIABLES: &[(&str, &str)] = &[
     ("WARREN_LIMITS_CONCURRENCY", "limits.concurrency"),
     ("WARREN_LIMITS_ATTEMPTS", "limits.attempts"),
     ("WARREN_LIMITS_RETRY_BASE", "limits.retry_base"),
+    ("WARREN_LIMITS_RETRY_CAP", "limits.retry_cap"),
+    ("WARREN_LIMITS_BREAKER", "limits.breaker"),
     ("WARREN_LIMITS_PAYLOAD", "limits.payload"),
 ];
 /// What the container files of MicroServices.js set. Counts where `WARREN_BROKER` is not set.
@@ -86,6 +89,7 @@ pub(super) fn merge(
         keys::read_workers(&mut config, &workers, &mut report);
     }
     report.mistakes.extend(same_port(&config, &report));
+    report.mistakes.extend(longer_than_held(&config, &report));
 
     let Report {
         mistakes,
@@ -182,6 +186,27 @@ fn variable<'a>(environment: &'a BTreeMap<String, String>, name: &str) -> Option
         .get(name)
         .map(String::as_str)
         .filter(|text| !text.is_empty())
+}
+
+/// A job must end before the broker takes it back.
+fn longer_than_held(config: &Config, report: &Report) -> Option<Mistake> {
+    let held = config.longest_hold();
+    let own = config.workers.iter();
+    let mut deadlines = own
+        .map(|(worker_type, worker)| (format!("workers.{worker_type}."), worker.limits.deadline))
+        .chain([("limits.".to_owned(), config.limits.deadline)]);
+    let (table, deadline) = deadlines.find(|(_, deadline)| *deadline > held)?;
+    // The defaults fit, and no deadline may be longer than they allow: it was written.
+    let place = report.places.get("consumer_timeout")?;
+    Some(Mistake {
+        place: place.clone(),
+        message: format!(
+            "{table}deadline is {deadline:?}, and with this consumer_timeout no job may run for \
+             longer than {held:?}"
+        ),
+        remedy: "give the jobs a shorter deadline, or let the broker wait longer and say so here"
+            .to_owned(),
+    })
 }
 
 /// Two listeners cannot share a port of one address.

@@ -176,6 +176,7 @@ impl Stage {
         let seat = Arc::new(Seat::new(
             id,
             version,
+            prefetch,
             self.host.stopping.child_token(),
             self.host.interrupt.child_token(),
         ));
@@ -192,7 +193,8 @@ impl Stage {
                 });
             }
         };
-        tokio::spawn(dispatch::serve(
+        // Part of the host's work: what it has not started when the host stops, it puts back.
+        self.host.work.spawn(dispatch::serve(
             self.host.clone(),
             seat.clone(),
             subscription,

@@ -3,7 +3,9 @@
 
 use uuid::Uuid;
 use warren_bus::{Kind, Message};
-use warren_protocol::{Address, Encoding, Identity, Job, Outcome, Payload, Slip, Stop, job_id};
+use warren_protocol::{
+    Address, Encoding, Identity, Job, Outcome, Payload, Slip, Stop, WorkerType, job_id,
+};
 
 use crate::{clock::now_ms, host::Host, registry::Seat};
 
@@ -57,6 +59,37 @@ pub(super) fn consequences(
     Ok(messages)
 }
 
+/// What is handed over for a run: nothing, its one message, or a bundle of all of them for any
+/// worker of its type, which sends them on.
+pub(super) fn one_message(
+    carrier: &WorkerType,
+    job: &Job,
+    mut messages: Vec<Message>,
+) -> Option<Message> {
+    if messages.len() < 2 {
+        return messages.pop();
+    }
+    let mut name = format!("{}\n{}\nbundle", job.id, job.position);
+    for message in &messages {
+        name.push('\n');
+        name.push_str(&message.id);
+    }
+    let id = Uuid::new_v5(&HOP_NAMESPACE, name.as_bytes()).to_string();
+    Some(Message::bundle(carrier.clone(), id, &messages))
+}
+
+/// As [`one_message`], for what an HTTP request sent.
+pub(crate) fn one_message_by_request(
+    carrier: &WorkerType,
+    mut messages: Vec<Message>,
+) -> Option<Message> {
+    if messages.len() < 2 {
+        return messages.pop();
+    }
+    let id = Uuid::new_v4().to_string();
+    Some(Message::bundle(carrier.clone(), id, &messages))
+}
+
 /// Where a message goes and what it carries.
 struct Hop {
     route: Vec<Stop>,
@@ -104,6 +137,7 @@ fn outgoing(
         reply_to,
         attempt: 1,
         deadline_ms: incoming.deadline_ms.filter(|_| carries_call),
+        first_ms: None,
         trace_parent: incoming.trace_parent.clone(),
     })
 }
@@ -143,6 +177,7 @@ pub(crate) fn sent_by_request(
                 reply_to: None,
                 attempt: 1,
                 deadline_ms: None,
+                first_ms: None,
                 trace_parent: None,
             })
         })
@@ -168,6 +203,40 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+
+    fn message(id: &str) -> Message {
+        Message {
+            id: id.to_owned(),
+            to: "WC:*".parse().unwrap(),
+            kind: Kind::Job,
+            encoding: Encoding::Json,
+            body: Bytes::new(),
+            correlation_id: None,
+            reply_to: None,
+            attempt: 1,
+            deadline_ms: None,
+            first_ms: None,
+            trace_parent: None,
+        }
+    }
+
+    #[test]
+    fn several_messages_become_one_and_another_decision_another_one() {
+        let carrier = WorkerType::new("WB").unwrap();
+        let packed = |ids: &[&str]| {
+            let messages = ids.iter().map(|id| message(id)).collect();
+            one_message(&carrier, &job("J1"), messages)
+        };
+        assert_eq!(packed(&[]), None);
+        assert_eq!(packed(&["a"]), Some(message("a")));
+        let bundle = packed(&["a", "b"]).unwrap();
+        assert_eq!(
+            (bundle.kind, bundle.to.to_string().as_str()),
+            (Kind::Bundle, "WB:*")
+        );
+        assert_eq!(bundle, packed(&["a", "b"]).unwrap());
+        assert_ne!(bundle.id, packed(&["a", "c"]).unwrap().id);
+    }
 
     fn payload(json: &'static str) -> Payload {
         Payload::new(Encoding::Json, Bytes::from_static(json.as_bytes())).unwrap()

@@ -1,25 +1,43 @@
 //! Giving messages to the bus and not letting go of the job before it has them: outputs, news for a
 //! caller, dead letters.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::future::BoxFuture;
 
 use uuid::Uuid;
 use warren_bus::{Delivery, Epitaph, Kind, Message, PublishError};
 use warren_protocol::{Address, CallError, ErrorTarget, Job, JobError, Payload, WorkerId};
 
-use super::{ack, consequences::HOP_NAMESPACE};
-use crate::{calls::call_error, host::Host, telemetry::logs::WORKER_TARGET};
+use super::{
+    ack,
+    consequences::{HOP_NAMESPACE, one_message_by_request},
+};
+use crate::{
+    calls::call_error, clock::now_ms, host::Host, registry::Seat, telemetry::logs::WORKER_TARGET,
+};
 
 /// Between two tries to hand a message to a bus that did not take it.
 const PUBLISH_RETRY_DELAY: Duration = Duration::from_millis(200);
+/// How long a job is held whose message does not fit into a full queue. That slows its worker down,
+/// as it should; afterwards the message waits on the bus, or two workers that fill each other's
+/// queue would wait for each other for ever.
+const WAIT_FOR_ROOM: Duration = Duration::from_secs(10);
+/// How long the message waits there before it is tried again.
+const PARKED_FOR_ROOM: Duration = Duration::from_secs(5);
 
 /// Hands a message over, however long it takes, while the job is ours. `false`: it could not be,
 /// and the job must be given back.
 pub(super) async fn hand_over(host: &Host, delivery: &Delivery, message: Message) -> bool {
+    let begun = Instant::now();
     loop {
-        let error = match host.bus.publish(message.clone()).await {
-            Ok(()) => return true,
-            Err(error) => error,
+        let error = match publish_while_ours(host, delivery, &message).await {
+            None => return false,
+            Some(Ok(())) => return true,
+            Some(Err(error)) => error,
         };
         let caller = message
             .reply_to
@@ -28,7 +46,13 @@ pub(super) async fn hand_over(host: &Host, delivery: &Delivery, message: Message
         match error {
             PublishError::Unavailable(_) => {}
             // Whoever waits for an answer is told at once; a job that nobody waits for can wait.
-            PublishError::QueueFull(_) if caller.is_none() => {}
+            PublishError::QueueFull(_) if caller.is_none() => {
+                if begun.elapsed() > WAIT_FOR_ROOM {
+                    let wait = PARKED_FOR_ROOM.as_millis() as u64;
+                    let until_ms = now_ms().saturating_add(wait);
+                    return park(host, delivery, message, until_ms).await;
+                }
+            }
             error => {
                 // The worker that ran the job. Where a guest sends is its own choice, and no label.
                 let sender = delivery.message.to.worker_type();
@@ -43,19 +67,19 @@ pub(super) async fn hand_over(host: &Host, delivery: &Delivery, message: Message
                         let Address::One(caller) = &to else {
                             return true;
                         };
-                        tell_caller(host, delivery, caller, None, cause).await
+                        tell_caller(host, delivery, &message, caller, None, cause).await
                     }
                     // The caller is gone.
                     (Kind::Reply | Kind::Error, _) => {
                         host.metrics.reply_dropped(sender);
                         true
                     }
-                    (Kind::Job, Some(caller)) => {
+                    (Kind::Job | Kind::Bundle, Some(caller)) => {
                         host.metrics.job_error(sender, "no_worker_available");
                         let cause = call_error(error, &to);
-                        tell_caller(host, delivery, &caller, None, cause).await
+                        tell_caller(host, delivery, &message, &caller, None, cause).await
                     }
-                    (Kind::Job, None) => {
+                    (Kind::Job | Kind::Bundle, None) => {
                         host.metrics.job_error(sender, "no_worker_available");
                         tracing::warn!(
                             target: WORKER_TARGET,
@@ -74,6 +98,75 @@ pub(super) async fn hand_over(host: &Host, delivery: &Delivery, message: Message
     }
 }
 
+/// Hands a bundle over, as [`hand_over`].
+///
+/// # Errors
+/// A text for the job's dead letter when there is more in it than the bus takes.
+pub(super) async fn hand_over_bundle(
+    host: &Host,
+    delivery: &Delivery,
+    bundle: Message,
+) -> Result<bool, String> {
+    match publish_while_ours(host, delivery, &bundle).await {
+        None => Ok(false),
+        Some(Ok(())) => Ok(true),
+        Some(Err(PublishError::TooLarge { size, limit })) => Err(format!(
+            "its messages have {size} bytes together, and the bus takes {limit} in one go: send \
+             fewer or smaller ones"
+        )),
+        Some(Err(_)) => Ok(hand_over(host, delivery, bundle).await),
+    }
+}
+
+/// Publishes, and stops trying when the job is no longer ours (`None`): whoever has it now decides
+/// what is sent for it.
+async fn publish_while_ours(
+    host: &Host,
+    delivery: &Delivery,
+    message: &Message,
+) -> Option<Result<(), PublishError>> {
+    tokio::select! {
+        biased;
+        () = delivery.lost.cancelled() => None,
+        published = host.bus.publish(message.clone()) => Some(published),
+    }
+}
+
+/// Leaves a message on the bus until its time has come. `false`: it could not be, and the job must
+/// be given back.
+pub(super) async fn park(
+    host: &Host,
+    delivery: &Delivery,
+    message: Message,
+    until_ms: u64,
+) -> bool {
+    loop {
+        let parked = tokio::select! {
+            biased;
+            () = delivery.lost.cancelled() => return false,
+            parked = host.bus.park(message.clone(), until_ms) => parked,
+        };
+        match parked {
+            Ok(()) => return true,
+            Err(error) if error.is_retryable() => {}
+            // Its time had come already, and nobody takes it.
+            Err(_) => return hand_over_anyway(host, delivery, message).await,
+        }
+        if !pause(host, delivery, PUBLISH_RETRY_DELAY).await {
+            return false;
+        }
+    }
+}
+
+/// Breaks the circle of [`hand_over`] and [`park`], which call each other.
+fn hand_over_anyway<'a>(
+    host: &'a Host,
+    delivery: &'a Delivery,
+    message: Message,
+) -> BoxFuture<'a, bool> {
+    Box::pin(hand_over(host, delivery, message))
+}
+
 /// Waits; `false` when the host stops or the job is no longer ours.
 pub(super) async fn pause(host: &Host, delivery: &Delivery, delay: Duration) -> bool {
     tokio::select! {
@@ -84,15 +177,17 @@ pub(super) async fn pause(host: &Host, delivery: &Delivery, delay: Duration) -> 
     }
 }
 
-/// Tells whoever waits for a call that there will be no reply. `true` when that is settled: said,
-/// or there is nobody to say it to.
+/// Tells whoever waits for a call that there will be no reply. `failed`: the message that the call
+/// has come to. `true` when that is settled: said, or there is nobody to say it to.
 pub(super) async fn tell_caller(
     host: &Host,
     delivery: &Delivery,
+    failed: &Message,
     caller: &WorkerId,
     job: Option<Job>,
     cause: CallError,
 ) -> bool {
+    // What came here: the message that failed may be too large to be told of.
     let incoming = &delivery.message;
     let (id, data) = match job {
         Some(job) => (job.id, job.data),
@@ -130,11 +225,12 @@ pub(super) async fn tell_caller(
         kind: Kind::Error,
         encoding: host.encoding,
         body,
-        correlation_id: incoming.correlation_id.clone(),
+        correlation_id: failed.correlation_id.clone(),
         reply_to: None,
         attempt: 1,
-        deadline_ms: incoming.deadline_ms,
-        trace_parent: incoming.trace_parent.clone(),
+        deadline_ms: failed.deadline_ms,
+        first_ms: None,
+        trace_parent: failed.trace_parent.clone(),
     };
     loop {
         match host.bus.publish(message.clone()).await {
@@ -193,19 +289,23 @@ fn epitaph(host: &Host, reason: &'static str, error: String, plugin: Option<Stri
     }
 }
 
-/// Hands over what an HTTP request sent; all of it is confirmed, or the first error is returned.
+/// Hands over what an HTTP request sent: all of it is confirmed, or none is sent.
 ///
 /// # Errors
 /// A text that says which job was not taken and why.
-pub(crate) async fn publish_all(host: &Arc<Host>, messages: Vec<Message>) -> Result<(), String> {
-    for message in messages {
-        let to = message.to.clone();
-        host.bus.publish(message).await.map_err(|error| {
-            format!(
-                "a job for {to} could not be sent: {}",
-                call_error(error, &to)
-            )
-        })?;
-    }
-    Ok(())
+pub(crate) async fn publish_for_request(
+    host: &Arc<Host>,
+    seat: &Seat,
+    messages: Vec<Message>,
+) -> Result<(), String> {
+    let Some(message) = one_message_by_request(seat.id.worker_type(), messages) else {
+        return Ok(());
+    };
+    let to = message.to.clone();
+    host.bus.publish(message).await.map_err(|error| {
+        format!(
+            "a job for {to} could not be sent: {}",
+            call_error(error, &to)
+        )
+    })
 }

@@ -25,6 +25,9 @@ pub struct Metrics {
     replies_dropped: IntCounterVec,
     reloads: IntCounterVec,
     worker_info: IntGaugeVec,
+    circuit_open: IntGaugeVec,
+    dead_letters: IntGaugeVec,
+    unrouted: IntGauge,
 }
 
 impl Metrics {
@@ -58,6 +61,11 @@ impl Metrics {
             "Number of workers connected to the bus",
         )?;
         registry.register(Box::new(connected_workers.clone()))?;
+        let unrouted = IntGauge::new(
+            "warren_unrouted_depth",
+            "Messages that could not even be dead-lettered, as last seen: should be 0",
+        )?;
+        registry.register(Box::new(unrouted.clone()))?;
         let all = Self {
             received: counter(
                 "microservices_messages_received_total",
@@ -109,6 +117,17 @@ impl Metrics {
                 "The version that serves: always 1",
                 &["worker", "version", "digest"],
             )?,
+            circuit_open: gauge(
+                "warren_circuit_open",
+                "1 while a worker pauses because its jobs fail one after the other",
+                &["worker"],
+            )?,
+            dead_letters: gauge(
+                "warren_dlq_depth",
+                "Dead letters of a worker's type on the broker, as last seen",
+                &["worker"],
+            )?,
+            unrouted,
             processing,
             connected_workers,
             registry,
@@ -199,6 +218,24 @@ impl Metrics {
         } else {
             self.connected_workers.dec();
         }
+    }
+
+    /// A worker pauses because its jobs fail one after the other, or no longer.
+    pub fn circuit_open(&self, worker: &WorkerType, is_open: bool) {
+        self.circuit_open
+            .with_label_values(&[worker.as_str()])
+            .set(i64::from(is_open));
+    }
+
+    /// What lies on the broker for a person to look at.
+    pub fn left_behind(&self, dead_letters: &[(WorkerType, u64)], n_unrouted: u64) {
+        let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        for (worker, n) in dead_letters {
+            self.dead_letters
+                .with_label_values(&[worker.as_str()])
+                .set(count(*n));
+        }
+        self.unrouted.set(count(n_unrouted));
     }
 
     /// This version of a worker serves, or no longer.

@@ -41,6 +41,8 @@ fn every_key_is_read() {
         concurrency = 1
         attempts = 1
         retry_base = "5 s"
+        retry_cap = "2m"
+        breaker = 0
         payload = 1024
         [workers.WB]
         http_path = "/movies"
@@ -68,6 +70,8 @@ fn every_key_is_read() {
         concurrency: 1,
         attempts: 1,
         retry_base: Duration::from_secs(5),
+        retry_cap: Duration::from_secs(120),
+        breaker: 0,
         payload_bytes: 1024,
     };
     assert_eq!(config.limits, limits);

@@ -155,6 +155,7 @@ fn durations_need_a_unit_and_a_measure() {
         ("call_timeout", "26m"),
         ("drain_timeout", "25h"),
         ("limits.retry_base", "0ms"),
+        ("consumer_timeout", "59s"),
     ] {
         let mistake = format!(
             "w.toml:1:{} (key {key}): `{text}` is out of range",
@@ -162,6 +163,24 @@ fn durations_need_a_unit_and_a_measure() {
         );
         check(&format!("{key} = \"{text}\""), &[&mistake]);
     }
+}
+
+#[test]
+fn a_consumer_timeout_that_is_set_bounds_every_deadline() {
+    check(
+        "consumer_timeout = \"1m\"\nlimits.deadline = \"31s\"",
+        &[
+            "w.toml:1:20 (key consumer_timeout): limits.deadline is 31s, and with this \
+             consumer_timeout no job may run for longer than 30s",
+        ],
+    );
+    check(
+        "consumer_timeout = \"10m\"\n[workers.WB]\ndeadline = \"9m\"",
+        &[
+            "w.toml:1:20 (key consumer_timeout): workers.WB.deadline is 540s, and with this \
+             consumer_timeout no job may run for longer than 480s",
+        ],
+    );
 }
 
 #[test]

@@ -34,6 +34,7 @@ fn every_variable_sets_its_key() {
         ("WARREN_CALL_TIMEOUT", "1s"),
         ("WARREN_SHUTDOWN_GRACE", "2s"),
         ("WARREN_DRAIN_TIMEOUT", "3s"),
+        ("WARREN_CONSUMER_TIMEOUT", "9m"),
         ("WARREN_KEEPALIVE", "4s"),
         ("WARREN_LOG", "warn"),
         ("WARREN_LOG_FORMAT", "text"),
@@ -44,6 +45,8 @@ fn every_variable_sets_its_key() {
         ("WARREN_LIMITS_CONCURRENCY", "6"),
         ("WARREN_LIMITS_ATTEMPTS", "7"),
         ("WARREN_LIMITS_RETRY_BASE", "8s"),
+        ("WARREN_LIMITS_RETRY_CAP", "10s"),
+        ("WARREN_LIMITS_BREAKER", "11"),
         ("WARREN_LIMITS_PAYLOAD", "2048"),
     ];
     let tested: Vec<_> = environment.iter().map(|(name, _)| *name).collect();
@@ -81,6 +84,8 @@ fn every_variable_sets_its_key() {
     assert!(!config.log.system_manager && !config.log.worker);
     let limits = config.limits;
     assert_eq!((limits.memory_bytes, limits.payload_bytes), (1 << 20, 2048));
+    assert_eq!(seconds(config.consumer_timeout), 540);
+    assert_eq!((seconds(limits.retry_cap), limits.breaker), (10, 11));
     assert_eq!((limits.concurrency, limits.attempts), (6, 7));
     assert_eq!(
         (seconds(limits.deadline), seconds(limits.retry_base)),

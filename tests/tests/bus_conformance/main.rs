@@ -8,16 +8,17 @@
     clippy::indexing_slicing
 )]
 
-use std::{collections::BTreeSet, ops::Deref, sync::Arc};
+mod waiting;
+mod world;
+
+use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
-use lapin::{Connection, ConnectionProperties, options::BasicGetOptions, types::AMQPValue};
-use warren_bus::{
-    Bus, Delivery, EmbeddedBroker, Epitaph, Inbox, JoinError, Kind, Message, PublishError,
-    RabbitMq, RabbitMqConfig, Subscription,
-};
-use warren_protocol::{Address, Encoding, WorkerId, WorkerType};
-use warren_tests::{broker, eventually, soon};
+use waiting::*;
+use warren_bus::{Epitaph, JoinError, Kind, Message, PublishError};
+use warren_protocol::{Address, Encoding};
+use warren_tests::soon;
+use world::*;
 
 /// Makes a test of each case on each bus.
 macro_rules! cases {
@@ -61,6 +62,13 @@ cases! {
     the_jobs_of_one_sender_arrive_in_order
     a_body_above_the_limit_is_refused
     a_closed_bus_takes_nothing
+    a_parked_job_comes_when_its_time_has_come_and_not_before
+    a_parked_job_that_nobody_takes_is_buried
+    what_nobody_has_started_is_put_back_for_another_host
+    a_paused_worker_gets_nothing_and_goes_on_with_what_waited
+    a_type_whose_workers_have_all_left_is_absent
+    a_bundle_arrives_whole
+    the_time_of_the_first_publish_is_kept
 }
 
 async fn a_job_arrives_with_everything_it_carries(world: World) {
@@ -73,6 +81,7 @@ async fn a_job_arrives_with_everything_it_carries(world: World) {
         reply_to: Some(new_worker()),
         attempt: 4,
         deadline_ms: Some(1_795_220_940_610),
+        first_ms: Some(1_795_220_900_123),
         trace_parent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
         ..job(&worker, "body")
     };
@@ -399,160 +408,4 @@ async fn a_closed_bus_takes_nothing(world: World) {
     ));
     assert!(host.publish(job(&worker, "x")).await.is_err());
     assert!(!host.health().borrow().connected);
-}
-
-/// A bus with any number of hosts on it.
-enum World {
-    Embedded(EmbeddedBroker),
-    RabbitMq(String),
-}
-
-/// One host of it.
-struct Host {
-    bus: Arc<dyn Bus>,
-    inbox: Inbox,
-}
-
-/// A dead letter, as it is kept.
-#[derive(Debug, PartialEq)]
-struct Grave {
-    id: String,
-    body: Vec<u8>,
-    reason: String,
-    error: String,
-    plugin: String,
-    host: String,
-}
-
-impl World {
-    fn embedded() -> Self {
-        Self::Embedded(EmbeddedBroker::default())
-    }
-
-    async fn rabbitmq() -> Self {
-        Self::RabbitMq(broker::shared().await)
-    }
-
-    async fn host(&self) -> Host {
-        let name = new_worker().worker_type().to_string();
-        let (bus, inbox): (Arc<dyn Bus>, Inbox) = match self {
-            Self::Embedded(broker) => {
-                let (bus, inbox) = broker.connect(&name);
-                (Arc::new(bus), inbox)
-            }
-            Self::RabbitMq(url) => {
-                let config = RabbitMqConfig::new(vec![url.clone()], name);
-                let (bus, inbox) = RabbitMq::connect(config).unwrap();
-                (Arc::new(bus), inbox)
-            }
-        };
-        let mut health = bus.health();
-        let connected = health.wait_for(|health| health.connected);
-        soon("the bus connects", connected).await.unwrap();
-        Host { bus, inbox }
-    }
-
-    async fn dead_letter(&self, worker_type: &WorkerType) -> Grave {
-        match self {
-            Self::Embedded(broker) => {
-                let (message, epitaph) = broker.dead_letters(worker_type).pop().unwrap();
-                Grave {
-                    id: message.id,
-                    body: message.body.to_vec(),
-                    reason: epitaph.reason.to_owned(),
-                    error: epitaph.error,
-                    plugin: epitaph.plugin.unwrap_or_default(),
-                    host: epitaph.host,
-                }
-            }
-            Self::RabbitMq(url) => {
-                let options = ConnectionProperties::default();
-                let connection = Connection::connect(url, options).await.unwrap();
-                let channel = connection.create_channel().await.unwrap();
-                let queue = format!("warren.v1.dlq.{worker_type}");
-                let letter = eventually("a dead letter", async || {
-                    let options = BasicGetOptions::default();
-                    channel
-                        .basic_get(queue.as_str().into(), options)
-                        .await
-                        .unwrap()
-                });
-                let letter = letter.await.delivery;
-                let headers = letter.properties.headers().clone().unwrap();
-                let header = |name: &str| match headers.inner().get(name) {
-                    Some(AMQPValue::LongString(text)) => text.to_string(),
-                    other => panic!("header {name} is {other:?}"),
-                };
-                Grave {
-                    id: letter.properties.message_id().clone().unwrap().to_string(),
-                    reason: header("x-warren-reason"),
-                    error: header("x-warren-error"),
-                    plugin: header("x-warren-plugin"),
-                    host: header("x-warren-host"),
-                    body: letter.data,
-                }
-            }
-        }
-    }
-}
-
-impl Deref for Host {
-    type Target = dyn Bus;
-
-    fn deref(&self) -> &Self::Target {
-        &*self.bus
-    }
-}
-
-/// A worker of a type that no other test has.
-fn new_worker() -> WorkerId {
-    let digits = WorkerId::draw(&WorkerType::new("T").unwrap());
-    let name = digits.as_str().replace(':', "");
-    WorkerId::draw(&WorkerType::new(&name).unwrap())
-}
-
-/// Another worker of the same type.
-fn another(worker: &WorkerId) -> WorkerId {
-    WorkerId::draw(worker.worker_type())
-}
-
-fn job(worker: &WorkerId, body: impl Into<Vec<u8>>) -> Message {
-    Message {
-        id: new_worker().to_string(),
-        to: Address::Any(worker.worker_type().clone()),
-        kind: Kind::Job,
-        encoding: Encoding::Json,
-        body: body.into().into(),
-        correlation_id: None,
-        reply_to: None,
-        attempt: 1,
-        deadline_ms: None,
-        trace_parent: None,
-    }
-}
-
-/// Publishes jobs `0` to `n - 1`, many at once.
-async fn publish_all(host: &Host, worker: &WorkerId, n: usize) {
-    let publishes = (0..n).map(|n| host.publish(job(worker, n.to_string())));
-    for result in join_all(publishes).await {
-        result.unwrap();
-    }
-}
-
-async fn next(deliveries: &mut Subscription) -> Delivery {
-    soon("a delivery", deliveries.recv())
-        .await
-        .expect("the subscription has ended")
-}
-
-async fn take(deliveries: &mut Subscription, n: usize) -> Vec<Delivery> {
-    let mut taken = Vec::with_capacity(n);
-    for _ in 0..n {
-        taken.push(next(deliveries).await);
-    }
-    taken
-}
-
-fn text(delivery: &Delivery) -> String {
-    String::from_utf8(delivery.message.body.to_vec()).unwrap()
 }
