@@ -8,19 +8,34 @@ const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// How long to wait before the next try.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Backoff {
     n_failures: u32,
+    longest: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self::up_to(LONGEST)
+    }
 }
 
 impl Backoff {
-    /// The next wait: 0.2 s, doubled each time up to 30 s, less up to a half, so that a hundred
-    /// hosts do not come back in the same moment.
+    /// Never waits for longer than this; 30 s by default.
+    pub(super) fn up_to(longest: Duration) -> Self {
+        Self {
+            n_failures: 0,
+            longest,
+        }
+    }
+
+    /// The next wait: 0.2 s, doubled each time up to the longest, less up to a half, so that a
+    /// hundred hosts do not come back in the same moment.
     pub(super) fn next(&mut self) -> Duration {
         let doubled = FIRST.saturating_mul(2u32.saturating_pow(self.n_failures));
         self.n_failures = self.n_failures.saturating_add(1);
         doubled
-            .min(LONGEST)
+            .min(self.longest)
             .mul_f64(rand::rng().random_range(0.5..=1.0))
     }
 

@@ -23,6 +23,9 @@ use super::{
 };
 use crate::Delivery;
 
+/// Between two tries to connect: a broker that is back is used within this. A refused connection
+/// costs a broker next to nothing.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// An epoch that lived this long has been a good one: the next failure is a first one.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
 
@@ -40,7 +43,7 @@ pub(super) async fn run(shared: Arc<Shared>, brokers: Vec<Broker>, inbox: mpsc::
 }
 
 async fn keep_up(shared: &Arc<Shared>, brokers: &[Broker], inbox: mpsc::Sender<Delivery>) {
-    let mut backoff = Backoff::default();
+    let mut backoff = Backoff::up_to(LONGEST_WAIT);
     let mut log = FailureLog::default();
     for (number, broker) in (1..).zip(brokers.iter().cycle()) {
         match open(shared, broker, number, &inbox).await {

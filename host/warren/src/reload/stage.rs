@@ -274,8 +274,8 @@ async fn drain(host: Arc<Host>, seat: Arc<Seat>, timeout: Duration) {
     host.bus.forget(&seat.id).await;
 }
 
-/// How many deliveries a worker may hold. What waits here ages, and the broker takes back what is
-/// half an hour old: long jobs do not wait in the host.
+/// How many deliveries a worker may hold. What waits here, no other host can run: long jobs do not
+/// wait in the host.
 fn prefetch(permits: usize, deadline: Duration) -> u16 {
     const LONG: Duration = Duration::from_secs(300);
     let prefetch = if deadline > LONG {
