@@ -75,7 +75,15 @@ impl Broker {
     /// # Panics
     /// As [`Broker::start`].
     pub async fn start_with(settings: &str) -> Self {
-        match Self::try_start_with(settings).await {
+        Self::start_with_plugins(settings, &[]).await
+    }
+
+    /// As [`Broker::start_with`], with plugins of RabbitMQ that are not on by default.
+    ///
+    /// # Panics
+    /// As [`Broker::start`].
+    pub async fn start_with_plugins(settings: &str, plugins: &[&str]) -> Self {
+        match Self::try_start_with(settings, plugins).await {
             Ok(broker) => broker,
             Err(error) => panic!("no RabbitMQ for this test: {error:#}; {REMEDY}"),
         }
@@ -86,15 +94,15 @@ impl Broker {
     /// # Errors
     /// When RabbitMQ is not installed or does not come up.
     pub async fn try_start() -> Result<Self> {
-        Self::try_start_with("").await
+        Self::try_start_with("", &[]).await
     }
 
-    async fn try_start_with(settings: &str) -> Result<Self> {
+    async fn try_start_with(settings: &str, plugins: &[&str]) -> Result<Self> {
         let sbin = scripts()?;
         let folder = tempfile::Builder::new()
             .prefix("warren-broker-")
             .tempdir()?;
-        write_settings(folder.path(), settings)?;
+        write_settings(folder.path(), settings, plugins)?;
         let [port, distribution_port, epmd_port] = free_ports()?;
         let epmd = Command::new("epmd")
             .args(["-port", &epmd_port.to_string(), "-address", "127.0.0.1"])
@@ -296,14 +304,15 @@ fn scripts() -> Result<PathBuf> {
         .context("RabbitMQ is not installed")
 }
 
-fn write_settings(folder: &Path, settings: &str) -> Result<()> {
+fn write_settings(folder: &Path, settings: &str, plugins: &[&str]) -> Result<()> {
     fs::OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o400)
         .open(folder.join(".erlang.cookie"))?
         .write_all(b"warren-tests")?;
-    fs::write(folder.join("enabled_plugins"), "[].\n")?;
+    let plugins = format!("[{}].\n", plugins.join(","));
+    fs::write(folder.join("enabled_plugins"), plugins)?;
     // A nearly full disk is not the subject of these tests.
     fs::write(
         folder.join("rabbitmq.conf"),

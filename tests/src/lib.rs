@@ -4,6 +4,7 @@
 //! Invariant: a test fails, and names the remedy, when it cannot have what it needs. It never skips.
 
 pub mod broker;
+pub mod certificates;
 pub mod host;
 pub mod http;
 mod peer;

@@ -17,6 +17,7 @@ mod consume;
 mod delay;
 mod epoch;
 mod failure_log;
+mod files;
 mod health;
 mod inbox;
 mod janitor;
@@ -26,6 +27,7 @@ mod membership;
 mod names;
 mod publish;
 mod reconcile;
+mod tls;
 mod topology;
 mod wire;
 
@@ -51,6 +53,7 @@ use membership::Membership;
 use names::Host;
 
 pub use config::{ConfigError, RabbitMqConfig};
+pub use files::{BrokerFiles, FileProblem};
 
 /// One host's place on a RabbitMQ broker. Its tasks end when it is closed or dropped.
 pub struct RabbitMq {

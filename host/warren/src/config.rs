@@ -9,6 +9,7 @@
 //! reads the process. A secret (the password of a broker, what a worker finds in its `config`)
 //! never shows in a message or a debug print.
 
+mod broker_access;
 mod broker_url;
 mod describe;
 mod from_json;
@@ -25,6 +26,7 @@ mod values;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
+use warren_bus::BrokerFiles;
 use warren_protocol::{Encoding, WorkerType};
 
 pub use self::{
@@ -41,6 +43,8 @@ pub const DEFAULT_FILE: &str = "config/warren.toml";
 pub struct Config {
     /// Where jobs travel.
     pub broker: Broker,
+    /// The password and the certificates for RabbitMQ. Each can be read, as far as it counts.
+    pub broker_files: BrokerFiles,
     /// The folder that is watched for plugins (`*.wasm`).
     pub plugins: PathBuf,
     /// Where the host keeps files: the embedded databases of the workers, the compile cache.
@@ -191,6 +195,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             broker: Broker::Embedded,
+            broker_files: BrokerFiles::default(),
             plugins: PathBuf::from("plugins"),
             data_dir: PathBuf::from("data"),
             http: SocketAddr::from(([127, 0, 0, 1], 8080)),

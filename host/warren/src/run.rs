@@ -83,6 +83,7 @@ impl Link {
             Broker::RabbitMq(urls) => {
                 let urls = urls.iter().map(|url| url.expose().to_owned()).collect();
                 let mut settings = RabbitMqConfig::new(urls, name.clone());
+                settings.files = config.broker_files.clone();
                 settings.encoding = config.encoding;
                 settings.max_message_bytes = message_bytes(config);
                 let (bus, inbox) = RabbitMq::connect(settings)?;

@@ -2,9 +2,10 @@
 
 use std::{fmt, time::Duration};
 
-use lapin::uri::AMQPUri;
+use lapin::uri::{AMQPScheme, AMQPUri, SASLMechanism};
 use warren_protocol::Encoding;
 
+use super::files::BrokerFiles;
 use crate::DEFAULT_MAX_MESSAGE_BYTES;
 
 /// How to reach RabbitMQ and how to behave there. Its debug print shows no password.
@@ -13,6 +14,8 @@ pub struct RabbitMqConfig {
     /// The nodes of one cluster, tried in turn: `amqp://user:password@host:5672/vhost`, or
     /// `amqps://` for TLS. At least one.
     pub urls: Vec<String>,
+    /// The password and the certificates that the URLs do not hold.
+    pub files: BrokerFiles,
     /// A name for this host that no other host has: it names the inbox.
     pub host: String,
     /// The encoding of the announcements, and of messages that do not say theirs: they carry no
@@ -55,6 +58,8 @@ pub(super) struct Broker {
     pub(super) uri: AMQPUri,
     /// The URL as it may be shown.
     pub(super) shown: String,
+    /// What is read when it is connected to.
+    pub(super) files: BrokerFiles,
 }
 
 impl RabbitMqConfig {
@@ -68,6 +73,7 @@ impl RabbitMqConfig {
     pub fn new(urls: Vec<String>, host: impl Into<String>) -> Self {
         Self {
             urls,
+            files: BrokerFiles::default(),
             host: host.into(),
             encoding: Encoding::Json,
             heartbeat: Self::DEFAULT_HEARTBEAT,
@@ -85,7 +91,7 @@ impl RabbitMqConfig {
             .enumerate()
             .map(|(index, url)| {
                 let number = index + 1;
-                Broker::parse(url, self.heartbeat)
+                Broker::parse(url, self.heartbeat, &self.files)
                     .map_err(|reason| ConfigError::Url { number, reason })
             })
             .collect()
@@ -93,7 +99,7 @@ impl RabbitMqConfig {
 }
 
 impl Broker {
-    fn parse(url: &str, heartbeat: Duration) -> Result<Self, String> {
+    fn parse(url: &str, heartbeat: Duration, files: &BrokerFiles) -> Result<Self, String> {
         if !url.starts_with("amqp://") && !url.starts_with("amqps://") {
             return Err("it must begin with amqp:// or amqps://".to_owned());
         }
@@ -118,11 +124,38 @@ impl Broker {
             let seconds = heartbeat.as_secs().clamp(1, 3600);
             uri.query.heartbeat = u16::try_from(seconds).ok();
         }
+        let mut files = files.clone();
+        let user = userinfo(url);
+        if uri.scheme == AMQPScheme::AMQP {
+            (files.ca, files.certificate, files.key) = (None, None, None);
+        }
+        // Who shows a certificate and gives no name is who the certificate says.
+        if files.certificate.is_some() && user.is_none() && uri.query.auth_mechanism.is_none() {
+            uri.query.auth_mechanism = Some(SASLMechanism::External);
+        }
+        let has_password = user.is_some_and(|user| user.contains(':'));
+        if has_password || uri.query.auth_mechanism == Some(SASLMechanism::External) {
+            files.password = None;
+        }
         Ok(Self {
             shown: shown(&uri),
             uri,
+            files,
         })
     }
+
+    /// Whether the client's certificate, and no password, says who it is.
+    pub(super) fn is_external(&self) -> bool {
+        self.uri.query.auth_mechanism == Some(SASLMechanism::External)
+    }
+}
+
+/// The user and the password of a URL, as they are written there.
+fn userinfo(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?']).next()?;
+    let (user, _) = authority.rsplit_once('@')?;
+    Some(user).filter(|user| !user.is_empty())
 }
 
 /// The URL without the password.
@@ -131,7 +164,7 @@ fn shown(uri: &AMQPUri) -> String {
         scheme,
         authority,
         vhost,
-        ..
+        query,
     } = uri;
     let (user, host, port) = (
         &authority.userinfo.username,
@@ -140,7 +173,12 @@ fn shown(uri: &AMQPUri) -> String {
     );
     let vhost = if vhost == "/" { "" } else { vhost };
     let slash = if vhost.is_empty() { "" } else { "/" };
-    format!("{scheme}://{user}@{host}:{port}{slash}{vhost}")
+    // lapin fills in `guest` where a certificate is to say who it is.
+    let user = match query.auth_mechanism {
+        Some(SASLMechanism::External) => String::new(),
+        _ => format!("{user}@"),
+    };
+    format!("{scheme}://{user}{host}:{port}{slash}{vhost}")
 }
 
 impl fmt::Debug for RabbitMqConfig {
@@ -148,13 +186,16 @@ impl fmt::Debug for RabbitMqConfig {
         let urls: Vec<String> = self
             .urls
             .iter()
-            .map(|url| match Broker::parse(url, self.heartbeat) {
-                Ok(broker) => broker.shown,
-                Err(_) => "(unreadable URL)".to_owned(),
-            })
+            .map(
+                |url| match Broker::parse(url, self.heartbeat, &self.files) {
+                    Ok(broker) => broker.shown,
+                    Err(_) => "(unreadable URL)".to_owned(),
+                },
+            )
             .collect();
         f.debug_struct("RabbitMqConfig")
             .field("urls", &urls)
+            .field("files", &self.files)
             .field("host", &self.host)
             .field("encoding", &self.encoding)
             .field("heartbeat", &self.heartbeat)
@@ -197,6 +238,46 @@ mod tests {
             .brokers()
             .unwrap()[0];
         assert_eq!(broker.shown, "amqp://user@broker:5673/shop");
+    }
+
+    #[test]
+    fn a_certificate_says_who_it_is_where_the_url_does_not() {
+        let files = BrokerFiles {
+            password: Some("password".into()),
+            ca: None,
+            certificate: Some("certificate".into()),
+            key: Some("key".into()),
+        };
+        let check = |url: &str, external: bool, password: bool, shown: &str| {
+            let mut config = config(url);
+            config.files = files.clone();
+            let broker = &config.brokers().unwrap()[0];
+            let read = broker.files.password.is_some();
+            assert_eq!((broker.is_external(), read), (external, password), "{url}");
+            assert_eq!(broker.shown, shown);
+        };
+        check("amqps://b", true, false, "amqps://b:5671");
+        check(
+            "amqps://b/v@w?heartbeat=5",
+            true,
+            false,
+            "amqps://b:5671/v@w",
+        );
+        check("amqps://u@b", false, true, "amqps://u@b:5671");
+        check("amqps://u:p@b", false, false, "amqps://u@b:5671");
+        check(
+            "amqps://u:p@b?auth_mechanism=external",
+            true,
+            false,
+            "amqps://b:5671",
+        );
+        check(
+            "amqps://b?auth_mechanism=plain",
+            false,
+            true,
+            "amqps://guest@b:5671",
+        );
+        check("amqp://b", false, true, "amqp://guest@b:5672");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::{
     delay,
     epoch::Epoch,
     failure_log::FailureLog,
-    inbox, janitor, liveness, reconcile, topology,
+    inbox, janitor, liveness, reconcile, tls, topology,
 };
 use crate::Delivery;
 
@@ -118,8 +118,7 @@ async fn connect(shared: &Shared, broker: &Broker, use_for: &str) -> Result<Conn
     // Automatic recovery stays off: it replays consumers without being asked, and lets publishers
     // go before the topology is back.
     let properties = ConnectionProperties::default().with_connection_name(name.into());
-    let connecting = Connection::connect_uri(broker.uri.clone(), properties);
-    within(CONNECT_TIMEOUT, "connect", connecting).await
+    within(CONNECT_TIMEOUT, "connect", tls::connect(broker, properties)).await
 }
 
 /// Says goodbye for everybody and removes what only this host needs.
@@ -143,7 +142,9 @@ pub(super) async fn say_goodbye(bus: &RabbitMq) {
 fn problem(broker: &Broker, failure: &Failure) -> String {
     let vhost = &broker.uri.vhost;
     let user = &broker.uri.authority.userinfo.username;
-    let remedy = if failure.is_connection_refused() {
+    let remedy = if let Some(remedy) = tls::remedy(broker, failure) {
+        remedy
+    } else if failure.is_connection_refused() {
         "nothing listens there: start RabbitMQ, or correct the URL".to_owned()
     } else if failure.is_not_allowed() {
         format!("create the virtual host `{vhost}` and give `{user}` permissions on it")

@@ -9,6 +9,8 @@ use std::{fmt, net::Ipv6Addr, str::FromStr};
 pub struct BrokerUrl {
     text: String,
     redacted: String,
+    names_user: bool,
+    has_password: bool,
 }
 
 /// Why a text is not the address of a broker. Never quotes it: what looks like a port may be the
@@ -34,6 +36,24 @@ impl BrokerUrl {
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.text
+    }
+
+    /// Whether it says who connects.
+    #[must_use]
+    pub fn names_user(&self) -> bool {
+        self.names_user
+    }
+
+    /// Whether it holds a password.
+    #[must_use]
+    pub fn has_password(&self) -> bool {
+        self.has_password
+    }
+
+    /// Whether TLS is spoken with this broker.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.text.starts_with("amqps://")
     }
 }
 
@@ -78,6 +98,8 @@ impl FromStr for BrokerUrl {
         }
         check_host_and_port(host_and_port)?;
 
+        let names_user = user.is_some_and(|user| !user.is_empty() && !user.starts_with(':'));
+        let has_password = user.is_some_and(|user| user.contains(':'));
         let user = match user.map(|user| user.split_once(':').ok_or(user)) {
             None => String::new(),
             Some(Ok((user, _password))) => format!("{user}:***@"),
@@ -91,6 +113,8 @@ impl FromStr for BrokerUrl {
         Ok(Self {
             text: text.to_owned(),
             redacted: format!("{scheme}://{user}{host_and_port}{path}"),
+            names_user,
+            has_password,
         })
     }
 }

@@ -1,6 +1,11 @@
 //! What a configuration means, written as a configuration: for `warren run --check`.
 
-use std::fmt;
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use warren_bus::BrokerFiles;
 
 use super::{
     Broker, Config, Limits, Log, LogFormat, Source,
@@ -14,6 +19,7 @@ impl fmt::Display for Config {
         // Taken apart so that a new field cannot be forgotten.
         let Self {
             broker,
+            broker_files,
             plugins,
             data_dir,
             http,
@@ -50,6 +56,17 @@ impl fmt::Display for Config {
                 writeln!(f, "broker = [{}]", urls.join(", "))?;
             }
         }
+        let file = |path: &Option<PathBuf>| {
+            let path = path.as_deref().unwrap_or(Path::new(""));
+            quoted(&path.to_string_lossy())
+        };
+        let BrokerFiles {
+            password,
+            ca,
+            certificate,
+            key,
+        } = broker_files;
+        writeln!(f, "broker_password_file = {}", file(password))?;
         writeln!(f, "plugins = {}", quoted(&plugins.to_string_lossy()))?;
         writeln!(f, "data_dir = {}", quoted(&data_dir.to_string_lossy()))?;
         writeln!(f, "http = \"{http}\"")?;
@@ -68,6 +85,9 @@ impl fmt::Display for Config {
             shown_duration(consumer_timeout)
         )?;
         writeln!(f, "keepalive = \"{}\"", shown_duration(keepalive))?;
+        writeln!(f, "\n[broker_tls]\nca_file = {}", file(ca))?;
+        writeln!(f, "cert_file = {}", file(certificate))?;
+        writeln!(f, "key_file = {}", file(key))?;
         writeln!(
             f,
             "\n[log]\nlevel = {}\nformat = \"{format}\"",

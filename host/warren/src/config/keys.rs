@@ -3,6 +3,7 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
+use warren_bus::BrokerFiles;
 use warren_protocol::WorkerType;
 
 use super::{
@@ -43,6 +44,14 @@ pub(super) const HOST: &[Key<Draft>] = &[
     Key {
         name: "broker",
         set: read_broker,
+    },
+    Key {
+        name: "broker_password_file",
+        set: |draft, node, report| {
+            let place = node.place.clone();
+            report.places.insert("broker_password_file", place);
+            report.put(&mut draft.config.broker_files.password, values::file(node));
+        },
     },
     Key {
         name: "plugins",
@@ -107,6 +116,12 @@ pub(super) const HOST: &[Key<Draft>] = &[
         },
     },
     Key {
+        name: "broker_tls",
+        set: |draft, node, report| {
+            read_broker_tls(&mut draft.config.broker_files, node, report);
+        },
+    },
+    Key {
         name: "log",
         set: |draft, node, report| read_log(&mut draft.config.log, node, report),
     },
@@ -146,6 +161,34 @@ pub(super) const MICROSERVICES_JS: &[Key<Draft>] = &[
     Key {
         name: "data_transfer_protocol",
         set: read_encoding,
+    },
+];
+
+/// Under `[broker_tls]`.
+pub(super) const BROKER_TLS: &[Key<BrokerFiles>] = &[
+    Key {
+        name: "ca_file",
+        set: |files, node, report| {
+            let place = node.place.clone();
+            report.places.insert("broker_tls.ca_file", place);
+            report.put(&mut files.ca, values::file(node));
+        },
+    },
+    Key {
+        name: "cert_file",
+        set: |files, node, report| {
+            let place = node.place.clone();
+            report.places.insert("broker_tls.cert_file", place);
+            report.put(&mut files.certificate, values::file(node));
+        },
+    },
+    Key {
+        name: "key_file",
+        set: |files, node, report| {
+            let place = node.place.clone();
+            report.places.insert("broker_tls.key_file", place);
+            report.put(&mut files.key, values::file(node));
+        },
     },
 ];
 
@@ -282,10 +325,11 @@ pub(super) fn read_workers(config: &mut Config, node: &Node, report: &mut Report
 
 /// Every key with its table: `log.level`. Those of a worker are not among them.
 pub(super) fn paths() -> Vec<String> {
-    let tables = ["log", "limits", "workers"];
+    let tables = ["broker_tls", "log", "limits", "workers"];
     names(HOST)
         .filter(|name| !tables.contains(name))
         .map(str::to_owned)
+        .chain(names(BROKER_TLS).map(|name| format!("broker_tls.{name}")))
         .chain(names(LOG).map(|name| format!("log.{name}")))
         .chain(names(LIMITS).map(|name| format!("limits.{name}")))
         .collect()
@@ -307,6 +351,14 @@ fn read_encoding(draft: &mut Draft, node: &Node, report: &mut Report) {
                 .extend(warning.map(|text| format!("{}: {text}", node.place)));
         }
         Err(mistake) => report.mistakes.push(mistake),
+    }
+}
+
+fn read_broker_tls(files: &mut BrokerFiles, node: &Node, report: &mut Report) {
+    for entry in report.entries(node) {
+        if !set(BROKER_TLS, files, entry, report) {
+            report.unknown(entry, &names(BROKER_TLS).collect::<Vec<_>>(), &paths());
+        }
     }
 }
 

@@ -7,7 +7,8 @@ use std::{
 };
 
 use super::{
-    Config, DEFAULT_FILE, Mistake, Mistakes, Place, Source, Sources, from_json, from_toml,
+    Config, DEFAULT_FILE, Mistake, Mistakes, Place, Source, Sources, broker_access, from_json,
+    from_toml,
     keys::{self, Draft, MICROSERVICES_JS},
     read::{Report, closest},
     text::Text,
@@ -20,6 +21,7 @@ use super::{
 /// service `warren` as `WARREN_SERVICE_HOST`. One that looks misspelled is warned of.
 pub(super) const VARIABLES: &[(&str, &str)] = &[
     ("WARREN_BROKER", "broker"),
+    ("WARREN_BROKER_PASSWORD_FILE", "broker_password_file"),
     ("WARREN_PLUGINS", "plugins"),
     ("WARREN_DATA_DIR", "data_dir"),
     ("WARREN_HTTP", "http"),
@@ -30,6 +32,9 @@ pub(super) const VARIABLES: &[(&str, &str)] = &[
     ("WARREN_DRAIN_TIMEOUT", "drain_timeout"),
     ("WARREN_CONSUMER_TIMEOUT", "consumer_timeout"),
     ("WARREN_KEEPALIVE", "keepalive"),
+    ("WARREN_BROKER_TLS_CA_FILE", "broker_tls.ca_file"),
+    ("WARREN_BROKER_TLS_CERT_FILE", "broker_tls.cert_file"),
+    ("WARREN_BROKER_TLS_KEY_FILE", "broker_tls.key_file"),
     ("WARREN_LOG", "log.level"),
     ("WARREN_LOG_FORMAT", "log.format"),
     ("WARREN_LOG_SYSTEM_MANAGER", "log.system_manager"),
@@ -90,6 +95,7 @@ pub(super) fn merge(
     }
     report.mistakes.extend(same_port(&config, &report));
     report.mistakes.extend(longer_than_held(&config, &report));
+    broker_access::check(&config, &mut report);
 
     let Report {
         mistakes,

@@ -19,7 +19,7 @@ pub(super) struct Key<T> {
 pub(super) struct Report {
     pub(super) mistakes: Vec<Mistake>,
     pub(super) warnings: Vec<String>,
-    /// Where the value of a top-level key comes from, for mistakes that two keys make together.
+    /// Where the value of a key (with its table) comes from, for mistakes that two keys make together.
     pub(super) places: BTreeMap<&'static str, Place>,
 }
 

@@ -1,5 +1,6 @@
 //! The specification of the configuration: what is read, what is refused, and with which words.
 
+mod broker_access;
 mod microservices_js;
 mod reads;
 mod refuses;
@@ -9,11 +10,12 @@ mod sources;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
+use warren_bus::BrokerFiles;
 use warren_protocol::{Encoding, WorkerType};
 
 use super::{
     Broker, Config, Given, Limits, LogFormat, Mistakes, Source, Sources, WorkerConfig,
-    keys::{self, LIMITS, LOG, WORKER},
+    keys::{self, BROKER_TLS, LIMITS, LOG, WORKER},
     load::{VARIABLES, find_file, load, merge},
     read::{Report, names},
 };

@@ -166,6 +166,29 @@ pub(super) fn folder(node: &Node) -> Read<PathBuf> {
     Ok(PathBuf::from(written))
 }
 
+/// A file that something is read from. The empty text is none, so that a later source can take back
+/// what an earlier one said.
+pub(super) fn file(node: &Node) -> Read<Option<PathBuf>> {
+    let written = text(node)?;
+    if written.starts_with('~') {
+        return Err(node.mistake(
+            format!(
+                "{} would begin in a folder with the name `~`",
+                quoted(written)
+            ),
+            "write the whole path: only a shell knows what `~` means",
+        ));
+    }
+    // Whoever takes the key for the secret itself must not see it in a log.
+    if written.contains(['\n', '\r']) {
+        return Err(node.mistake(
+            "more than one line is not the name of a file",
+            "write the path of the file, not what is in it",
+        ));
+    }
+    Ok(Some(PathBuf::from(written)).filter(|path| !path.as_os_str().is_empty()))
+}
+
 /// A path prefix of HTTP.
 pub(super) fn http_path(node: &Node) -> Read<String> {
     let written = text(node)?;

@@ -31,6 +31,10 @@ fn all_mistakes_of_all_sources_are_reported_together() {
 #[test]
 fn unknown_keys_are_refused_in_every_table() {
     check("x = 1", &["w.toml:1:1 (key x): unknown key `x`"]);
+    check(
+        "[broker_tls]\nx = 1",
+        &["w.toml:2:1 (key broker_tls.x): unknown key `x`"],
+    );
     check("[log]\nx = 1", &["w.toml:2:1 (key log.x): unknown key `x`"]);
     check(
         "[limits]\nx = 1",
@@ -47,7 +51,7 @@ fn unknown_keys_are_refused_in_every_table() {
 fn an_unknown_key_is_answered_with_what_was_meant() {
     remedy(
         "brokr = 1",
-        "did you mean `broker`? known here: broker, plugins, data_dir,",
+        "did you mean `broker`? known here: broker, broker_password_file, plugins, data_dir,",
     );
     remedy("data-dir = 1", "did you mean `data_dir`?");
     remedy("HTTP = 1", "did you mean `http`?");

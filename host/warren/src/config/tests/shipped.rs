@@ -27,6 +27,7 @@ fn the_example_worker_of_the_shipped_file_is_right() {
 fn the_shipped_file_shows_every_key() {
     let shown: Vec<&str> = SHIPPED.lines().filter_map(key_of).collect();
     let own = names(LOG)
+        .chain(names(BROKER_TLS))
         .chain(names(LIMITS))
         .chain(names(WORKER))
         .filter(|name| *name != "config");

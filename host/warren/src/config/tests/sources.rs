@@ -26,6 +26,7 @@ fn the_command_line_beats_the_environment_which_beats_the_file() {
 fn every_variable_sets_its_key() {
     let environment = [
         ("WARREN_BROKER", "amqp://u:a,b@h, amqps://i"),
+        ("WARREN_BROKER_PASSWORD_FILE", "password"),
         ("WARREN_PLUGINS", "p"),
         ("WARREN_DATA_DIR", "d"),
         ("WARREN_HTTP", "127.0.0.1:1"),
@@ -36,6 +37,9 @@ fn every_variable_sets_its_key() {
         ("WARREN_DRAIN_TIMEOUT", "3s"),
         ("WARREN_CONSUMER_TIMEOUT", "9m"),
         ("WARREN_KEEPALIVE", "4s"),
+        ("WARREN_BROKER_TLS_CA_FILE", "ca"),
+        ("WARREN_BROKER_TLS_CERT_FILE", "cert"),
+        ("WARREN_BROKER_TLS_KEY_FILE", "key"),
         ("WARREN_LOG", "warn"),
         ("WARREN_LOG_FORMAT", "text"),
         ("WARREN_LOG_SYSTEM_MANAGER", "0"),
@@ -62,7 +66,21 @@ fn every_variable_sets_its_key() {
         keys::paths()
     );
 
-    let config = merge(None, &with(&environment, &[]), Report::default()).unwrap();
+    // Files are looked at for RabbitMQ only.
+    let (files, others): (Vec<_>, Vec<_>) = environment
+        .into_iter()
+        .partition(|(name, _)| name.ends_with("_FILE"));
+    let config = merge(None, &with(&files, &[]), Report::default()).unwrap();
+    let file = |name: &str| Some(PathBuf::from(name));
+    let expected = BrokerFiles {
+        password: file("password"),
+        ca: file("ca"),
+        certificate: file("cert"),
+        key: file("key"),
+    };
+    assert_eq!(config.broker_files, expected);
+
+    let config = merge(None, &with(&others, &[]), Report::default()).unwrap();
     assert_eq!(urls(&config.broker), ["amqp://u:a,b@h", "amqps://i"]);
     assert_eq!((config.plugins, config.data_dir), ("p".into(), "d".into()));
     assert_eq!((config.http.port(), config.admin.port()), (1, 2));
