@@ -14,9 +14,10 @@ pub(super) const JOBS: &str = "warren.v1.jobs";
 pub(super) const DEAD: &str = "warren.v1.dead";
 /// Dead letters of a type that has no dead-letter queue: an exchange and a queue.
 pub(super) const UNROUTED: &str = "warren.v1.unrouted";
-/// Everything that entered or left a dead-letter queue, to look at without touching one: a stream.
+/// Everything that entered or left a dead-letter queue, to look at without touching one: an exchange
+/// and a stream.
 pub(super) const DEAD_LOG: &str = "warren.v1.dlq.log";
-/// The key on [`DEAD`] of a note that a dead letter has left its queue. No type is called so.
+/// The key on [`DEAD_LOG`] of a note that a dead letter has left its queue. No type is called so.
 pub(super) const LEFT: &str = "#left";
 /// What has waited long enough: an exchange and a queue, read by every host.
 pub(super) const DUE: &str = "warren.v1.due";

@@ -26,7 +26,7 @@ use super::{
     Shared,
     bounded::{Failure, STEP_TIMEOUT, WRITE_TIMEOUT, within},
     epoch::Epoch,
-    names::{self, CARD, DEAD, JOBS, UNROUTED},
+    names::{self, CARD, DEAD, DEAD_LOG, JOBS, UNROUTED},
     wire,
 };
 use crate::{Epitaph, Message, PublishError};
@@ -37,6 +37,8 @@ const MAX_LANES: usize = 64;
 /// How long a confirm that nobody waits for any more is waited for, so that its lane can be used
 /// again. After it the lane is closed: whatever is wrong with it must not hold a place for ever.
 const LATE_CONFIRM: Duration = Duration::from_secs(20);
+/// How long a dead letter waits to be logged.
+const LOG_TIMEOUT: Duration = Duration::from_secs(2);
 /// Between two tries of a publish whose channel broke while the connection is well.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
@@ -162,7 +164,19 @@ pub(super) async fn bury(
         body: &message.body,
         properties: wire::dead_letter(message, epitaph)?,
     };
-    complete(shared, send(shared, &parcel).await)
+    complete(shared, send(shared, &parcel).await)?;
+    // The letter is safe. What is missing in the log is only missing in lists.
+    let copy = Parcel {
+        exchange: DEAD_LOG.into(),
+        ..parcel
+    };
+    if !matches!(timeout(LOG_TIMEOUT, send(shared, &copy)).await, Ok(Ok(()))) {
+        warn!(
+            "job.id" = message.id,
+            "a dead letter is not in the log of dead letters"
+        );
+    }
+    Ok(())
 }
 
 /// Tries until the broker has answered or the time is up. A try whose answer was lost is repeated

@@ -14,7 +14,7 @@ use warren_protocol::WorkerType;
 
 use super::{
     bounded::{Failure, STEP_TIMEOUT, within},
-    names::{self, CARD, DEAD, DEAD_LOG, DUE, HOSTS, JOBS, LEFT, NOTIFICATIONS, TIERS, UNROUTED},
+    names::{self, CARD, DEAD, DEAD_LOG, DUE, HOSTS, JOBS, NOTIFICATIONS, TIERS, UNROUTED},
 };
 
 /// How long the log of dead letters goes back. A dead letter itself stays until somebody takes it.
@@ -55,12 +55,15 @@ pub(super) fn common() -> Vec<Entity> {
         durable_queue(UNROUTED, quorum(&[])),
         binding(UNROUTED, UNROUTED, ""),
         // A stream, since looking into a queue takes its messages out and puts them back: that
-        // counts as a delivery and changes their order.
+        // counts as a delivery and changes their order. Not bound to the exchange of the dead
+        // letters: what reaches the stream would count as routed there, and a dead letter whose
+        // queue was deleted would not go to the parking lot.
+        durable_exchange(DEAD_LOG, ExchangeKind::Fanout, &[]),
         durable_queue(
             DEAD_LOG,
             arguments(&[("x-queue-type", "stream"), ("x-max-age", DEAD_LOG_AGE)]),
         ),
-        binding(DEAD_LOG, DEAD, LEFT),
+        binding(DEAD_LOG, DEAD_LOG, ""),
         durable_queue(HOSTS, quorum(&[])),
         binding(HOSTS, JOBS, CARD),
         // Without a limit: what a tier lets go is never refused. A refused dead letter would hold
@@ -104,7 +107,6 @@ pub(super) fn of_type(worker_type: &WorkerType) -> Vec<Entity> {
     vec![
         durable_queue(dead_letters.as_str(), quorum(&[])),
         binding(dead_letters.as_str(), DEAD, worker_type.as_str()),
-        binding(DEAD_LOG, DEAD, worker_type.as_str()),
         durable_queue(work.as_str(), work_arguments),
         binding(work.as_str(), JOBS, names::any_worker(worker_type).as_str()),
     ]
