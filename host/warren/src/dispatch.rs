@@ -185,9 +185,18 @@ async fn dispatch(
         trace_parent: message.trace_parent.clone(),
     };
     let stop = seat.interrupt.child_token();
+    let begun = host.pulse.moment();
     let run = {
         let run = version.pool.run(&permit, &job, occasion, stop.clone());
         tokio::pin!(run);
+        // Asked before the guest goes on, each time: it must not have an effect when this host has
+        // stood still for so long that the job may be somebody else's.
+        let mut run = std::future::poll_fn(|context| {
+            if !stop.is_cancelled() && host.pulse.has_stood_still_since(begun) {
+                stop.cancel();
+            }
+            run.as_mut().poll(context)
+        });
         tokio::select! {
             run = &mut run => run,
             // The connection that delivered the job is gone: the broker gives it to somebody else.

@@ -6,7 +6,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use warren_bus::Bus;
 use warren_protocol::Encoding;
 
-use crate::{calls::Calls, registry::Registry, telemetry::metrics::Metrics};
+use crate::{calls::Calls, pulse::Pulse, registry::Registry, telemetry::metrics::Metrics};
 
 /// One running host. Made once, shared by reference, ends with the process.
 pub(crate) struct Host {
@@ -20,6 +20,8 @@ pub(crate) struct Host {
     pub calls: Arc<Calls>,
     /// The figures.
     pub metrics: Arc<Metrics>,
+    /// Whether this process has stood still.
+    pub pulse: Arc<Pulse>,
     /// How long a delivery may be held before it is settled.
     pub longest_hold: Duration,
     /// How envelopes are written.

@@ -21,6 +21,7 @@ mod host;
 mod http;
 mod listen;
 mod pausing;
+mod pulse;
 mod registry;
 mod reload;
 pub mod run;

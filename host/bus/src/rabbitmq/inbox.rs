@@ -111,6 +111,9 @@ pub(super) async fn run(
             },
         };
         let Stop::Failed(failure) = stop else { return };
+        if !epoch.consuming.status().connected() {
+            return; // The link tells it, once for all.
+        }
         warn!(error = %failure, "the inbox of this host failed and is opened again");
         n_failures += 1;
         tokio::select! {
