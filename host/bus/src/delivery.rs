@@ -28,6 +28,8 @@ pub(crate) trait Settle: Send + Sync {
     fn ack(self: Box<Self>) -> BoxFuture<'static, Result<(), SettleError>>;
     /// Puts the message back at once, for anybody. Must not block.
     fn requeue(self: Box<Self>);
+    /// As [`Settle::requeue`], behind the others where the bus can.
+    fn put_behind(self: Box<Self>);
 }
 
 /// The delivery could not be settled because it is no longer ours; somebody else gets it.
@@ -69,6 +71,13 @@ impl Delivery {
     /// Forgets the right to settle: for an implementation whose hand-over failed.
     pub(crate) fn disarm(mut self) {
         self.settle = None;
+    }
+
+    /// Puts the message back behind the others of its queue.
+    pub(crate) fn put_behind(mut self) {
+        if let Some(settle) = self.settle.take() {
+            settle.put_behind();
+        }
     }
 
     /// Puts the message back at once. The broker counts that as a delivery; a job that nobody has

@@ -200,7 +200,7 @@ impl Bus for Embedded {
     }
 
     async fn put_back(&self, delivery: Delivery) {
-        delivery.give_back();
+        delivery.put_behind();
     }
 
     async fn set_prefetch(&self, worker: &WorkerId, prefetch: u16) {

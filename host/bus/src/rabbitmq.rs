@@ -162,7 +162,7 @@ impl Bus for RabbitMq {
         let sent = tokio::select! {
             biased;
             () = delivery.lost.cancelled() => return,
-            sent = publish::publish(&self.shared, &delivery.message) => sent,
+            sent = publish::forward(&self.shared, &delivery.message) => sent,
         };
         match sent {
             Ok(()) => {

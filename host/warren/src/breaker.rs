@@ -5,7 +5,7 @@
 //! Pure: no clock, no bus. [`crate::pausing`] does what a [`Reaction`] says.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -33,7 +33,9 @@ pub(crate) enum Sign {
     Good,
     /// The run failed, and may succeed later.
     Bad,
-    /// The job, the plugin or the host was at fault, or the guest named the wait itself.
+    /// The run was not to the end, but not for want of anything: the job was wrong, or has to wait.
+    Fair,
+    /// The plugin or the host was at fault.
     None,
 }
 
@@ -54,12 +56,20 @@ pub(crate) struct Breaker {
     phase: watch::Sender<Phase>,
 }
 
+/// When a run began: it only decides a trial that it is part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Round(u64);
+
 #[derive(Default)]
 struct State {
     /// Bad signs in a row.
     n_bad: u32,
     /// Trials in a row that failed.
     n_trials: u32,
+    /// Counts the trials.
+    round: u64,
+    /// Whether somebody looks after the pause. One is enough.
+    is_looked_after: bool,
 }
 
 impl Breaker {
@@ -71,13 +81,18 @@ impl Breaker {
         }
     }
 
+    /// For a run that begins now.
+    pub(crate) fn round(&self) -> Round {
+        Round(self.lock().round)
+    }
+
     /// Takes in how a run ended. `most_bad`: so many bad ones in a row are too many; 0: the worker
     /// never pauses.
-    pub(crate) fn note(&self, sign: Sign, most_bad: u32) -> Reaction {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn note(&self, sign: Sign, begun: Round, most_bad: u32) -> Reaction {
+        let mut state = self.lock();
         let phase = *self.phase.borrow();
         match (phase, sign) {
-            (_, Sign::None) => Reaction::Settle,
+            (_, Sign::None) | (Phase::Closed, Sign::Fair) => Reaction::Settle,
             (Phase::Closed, Sign::Good) => {
                 state.n_bad = 0;
                 Reaction::Settle
@@ -88,13 +103,19 @@ impl Breaker {
                     return Reaction::Settle;
                 }
                 self.phase.send_replace(Phase::Open);
-                Reaction::Pause
+                if std::mem::replace(&mut state.is_looked_after, true) {
+                    Reaction::PutBack
+                } else {
+                    Reaction::Pause
+                }
             }
             // Begun before the pause: it says nothing about now.
-            (Phase::Open, Sign::Good) => Reaction::Settle,
+            (Phase::Open, Sign::Good | Sign::Fair) => Reaction::Settle,
             (Phase::Open, Sign::Bad) => Reaction::PutBack,
-            (Phase::Trial, Sign::Good) => {
-                *state = State::default();
+            (Phase::Trial, Sign::Bad) if begun.0 != state.round => Reaction::PutBack,
+            (Phase::Trial, _) if begun.0 != state.round => Reaction::Settle,
+            (Phase::Trial, Sign::Good | Sign::Fair) => {
+                (state.n_bad, state.n_trials) = (0, 0);
                 self.phase.send_replace(Phase::Closed);
                 Reaction::Settle
             }
@@ -108,14 +129,26 @@ impl Breaker {
 
     /// The pause is over: one job at a time.
     pub(crate) fn try_again(&self) {
+        let mut state = self.lock();
+        state.round += 1;
         self.phase.send_replace(Phase::Trial);
+    }
+
+    /// Ends the pause for good, unless the breaker has opened again: then whoever looks after the
+    /// pause goes on (`false`).
+    pub(crate) fn end_pause(&self) -> bool {
+        let mut state = self.lock();
+        let is_over = *self.phase.borrow() == Phase::Closed;
+        if is_over {
+            state.is_looked_after = false;
+        }
+        is_over
     }
 
     /// How long the pause lasts.
     pub(crate) fn pause(&self) -> Duration {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         FIRST_PAUSE
-            .saturating_mul(2u32.saturating_pow(state.n_trials))
+            .saturating_mul(2u32.saturating_pow(self.lock().n_trials))
             .min(LONGEST_PAUSE)
     }
 
@@ -123,44 +156,56 @@ impl Breaker {
     pub(crate) fn phase(&self) -> watch::Receiver<Phase> {
         self.phase.subscribe()
     }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn note(breaker: &Breaker, sign: Sign) -> Reaction {
+        breaker.note(sign, breaker.round(), 2)
+    }
+
     fn opened() -> Breaker {
         let breaker = Breaker::new();
-        assert_eq!(breaker.note(Sign::Bad, 2), Reaction::Settle);
-        assert_eq!(breaker.note(Sign::Bad, 2), Reaction::Pause);
+        assert_eq!(note(&breaker, Sign::Bad), Reaction::Settle);
+        assert_eq!(note(&breaker, Sign::Bad), Reaction::Pause);
         breaker
+    }
+
+    fn phase(breaker: &Breaker) -> Phase {
+        *breaker.phase().borrow()
     }
 
     #[test]
     fn one_success_in_between_keeps_it_closed() {
         let breaker = Breaker::new();
         for _ in 0..10 {
-            assert_eq!(breaker.note(Sign::Bad, 2), Reaction::Settle);
-            assert_eq!(breaker.note(Sign::Good, 2), Reaction::Settle);
+            assert_eq!(note(&breaker, Sign::Bad), Reaction::Settle);
+            assert_eq!(note(&breaker, Sign::Good), Reaction::Settle);
         }
-        assert_eq!(*breaker.phase().borrow(), Phase::Closed);
+        assert_eq!(phase(&breaker), Phase::Closed);
     }
 
     #[test]
     fn failures_of_the_jobs_own_are_no_sign() {
         let breaker = Breaker::new();
-        for _ in 0..10 {
-            assert_eq!(breaker.note(Sign::None, 2), Reaction::Settle);
+        for sign in [Sign::None, Sign::Fair].repeat(10) {
+            assert_eq!(note(&breaker, sign), Reaction::Settle);
         }
-        assert_eq!(*breaker.phase().borrow(), Phase::Closed);
+        assert_eq!(phase(&breaker), Phase::Closed);
     }
 
     #[test]
     fn while_it_is_open_failures_cost_nothing() {
         let breaker = opened();
-        assert_eq!(breaker.note(Sign::Bad, 2), Reaction::PutBack);
-        assert_eq!(breaker.note(Sign::Good, 2), Reaction::Settle);
-        assert_eq!(*breaker.phase().borrow(), Phase::Open);
+        assert_eq!(note(&breaker, Sign::Bad), Reaction::PutBack);
+        assert_eq!(note(&breaker, Sign::Good), Reaction::Settle);
+        assert_eq!(phase(&breaker), Phase::Open);
     }
 
     #[test]
@@ -169,21 +214,56 @@ mod tests {
         assert_eq!(breaker.pause(), FIRST_PAUSE);
         for _ in 0..10 {
             breaker.try_again();
-            assert_eq!(breaker.note(Sign::Bad, 2), Reaction::PutBack);
-            assert_eq!(*breaker.phase().borrow(), Phase::Open);
+            assert_eq!(note(&breaker, Sign::Bad), Reaction::PutBack);
+            assert_eq!(phase(&breaker), Phase::Open);
         }
         assert_eq!(breaker.pause(), LONGEST_PAUSE);
         breaker.try_again();
-        assert_eq!(breaker.note(Sign::Good, 2), Reaction::Settle);
-        assert_eq!(*breaker.phase().borrow(), Phase::Closed);
+        assert_eq!(note(&breaker, Sign::Good), Reaction::Settle);
+        assert_eq!(phase(&breaker), Phase::Closed);
         assert_eq!(breaker.pause(), FIRST_PAUSE);
+        assert!(breaker.end_pause());
+    }
+
+    #[test]
+    fn a_job_that_is_rejected_ends_a_trial_as_well() {
+        let breaker = opened();
+        breaker.try_again();
+        assert_eq!(note(&breaker, Sign::None), Reaction::Settle);
+        assert_eq!(phase(&breaker), Phase::Trial);
+        assert_eq!(note(&breaker, Sign::Fair), Reaction::Settle);
+        assert_eq!(phase(&breaker), Phase::Closed);
+    }
+
+    #[test]
+    fn a_run_from_before_the_trial_does_not_decide_it() {
+        let breaker = opened();
+        let before = breaker.round();
+        breaker.try_again();
+        assert_eq!(breaker.note(Sign::Good, before, 2), Reaction::Settle);
+        assert_eq!(breaker.note(Sign::Bad, before, 2), Reaction::PutBack);
+        assert_eq!(phase(&breaker), Phase::Trial);
+    }
+
+    #[test]
+    fn a_breaker_that_opens_again_before_its_pause_has_ended_is_looked_after_already() {
+        let breaker = opened();
+        breaker.try_again();
+        note(&breaker, Sign::Good);
+        assert_eq!(note(&breaker, Sign::Bad), Reaction::Settle);
+        assert_eq!(note(&breaker, Sign::Bad), Reaction::PutBack);
+        assert!(!breaker.end_pause());
+        breaker.try_again();
+        note(&breaker, Sign::Good);
+        assert!(breaker.end_pause());
     }
 
     #[test]
     fn without_a_bound_it_never_opens() {
         let breaker = Breaker::new();
         for _ in 0..100 {
-            assert_eq!(breaker.note(Sign::Bad, 0), Reaction::Settle);
+            let reaction = breaker.note(Sign::Bad, breaker.round(), 0);
+            assert_eq!(reaction, Reaction::Settle);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One job's way through the host, read from top to bottom: taken from the bus, decoded, run,
 //! settled. What an outcome leads to is [`crate::settle`]'s.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::sync::Semaphore;
 use warren_bus::{Delivery, Inbox, Kind, Subscription};
@@ -12,7 +12,7 @@ use crate::{
     breaker::{Phase, Reaction},
     clock::now_ms,
     host::Host,
-    pausing::{react, sign},
+    pausing::react,
     registry::{Seat, Version},
     settle,
     telemetry::logs::WORKER_TARGET,
@@ -21,21 +21,38 @@ use crate::{
 /// Jobs by id that may wait for a permit at the same time. Further ones go to the end of the inbox:
 /// it hands out a bounded number of messages, and replies must be among them.
 const MAX_WAITING_BY_ID: usize = 200;
+/// How long a job waits for a permit at the least. What is kept clear of the broker's timeout is
+/// more.
+const SHORTEST_WAIT: Duration = Duration::from_secs(5);
 /// How long a job by id that goes to the end of the inbox is held before.
 const TURN_AWAY_DELAY: Duration = Duration::from_millis(20);
 
 /// Runs the jobs of one worker as they come, until its subscription ends.
 pub(crate) async fn serve(host: Arc<Host>, seat: Arc<Seat>, mut subscription: Subscription) {
-    while let Some(delivery) = subscription.recv().await {
-        if delivery.message.kind == Kind::Bundle {
-            // Needs no instance, and must not wait for one: what is in it may be what they wait for.
-            let host = host.clone();
-            host.work.clone().spawn(async move {
-                settle::open_bundle(&host, delivery).await;
-            });
+    // What has come while the first in line waited for a permit; the prefetch bounds it.
+    let mut line = VecDeque::new();
+    loop {
+        let first = match line.pop_front() {
+            Some(first) => first,
+            None => match subscription.recv().await {
+                Some(next) => next,
+                None => return,
+            },
+        };
+        let Some(first) = open_if_bundle(&host, first) else {
             continue;
-        }
-        if let Some(delivery) = start(&host, &seat, delivery).await {
+        };
+        let starting = start(&host, &seat, first);
+        tokio::pin!(starting);
+        let not_started = loop {
+            tokio::select! {
+                biased;
+                not_started = &mut starting => break not_started,
+                // A bundle does not wait behind jobs: what is in it may be what they wait for.
+                Some(next) = subscription.recv() => line.extend(open_if_bundle(&host, next)),
+            }
+        };
+        if let Some(delivery) = not_started {
             // Beside the others: each waits for the broker's confirm.
             let host = host.clone();
             host.work.clone().spawn(async move {
@@ -43,6 +60,18 @@ pub(crate) async fn serve(host: Arc<Host>, seat: Arc<Seat>, mut subscription: Su
             });
         }
     }
+}
+
+/// A bundle needs no instance: its messages are sent on beside the jobs that run.
+fn open_if_bundle(host: &Arc<Host>, delivery: Delivery) -> Option<Delivery> {
+    if delivery.message.kind != Kind::Bundle {
+        return Some(delivery);
+    }
+    let host = host.clone();
+    host.work.clone().spawn(async move {
+        settle::open_bundle(&host, delivery).await;
+    });
+    None
 }
 
 /// Takes what is addressed to this host's worker ids: replies and errors for its calls, and jobs
@@ -72,16 +101,19 @@ pub(crate) async fn attend(host: Arc<Host>, mut inbox: Inbox) {
 /// else to give it back to.
 async fn run_by_id(host: &Arc<Host>, delivery: Delivery) {
     let seat = host.registry.get(delivery.message.to.worker_type());
-    let delivery = match seat {
-        Some(seat) if delivery.message.to == Address::One(seat.id.clone()) => {
-            start(host, &seat, delivery).await
-        }
-        _ => Some(delivery),
+    let seat = seat.filter(|seat| delivery.message.to == Address::One(seat.id.clone()));
+    let delivery = match &seat {
+        Some(seat) => start(host, seat, delivery).await,
+        None => Some(delivery),
     };
     match delivery {
         None => {}
         // Not ours any more: it is delivered again.
         Some(delivery) if delivery.lost.is_cancelled() => delivery.give_back(),
+        // It has waited for too long to be held on.
+        Some(delivery) if seat.is_some_and(|seat| !seat.retired.is_cancelled()) => {
+            settle::put_back(host, delivery).await;
+        }
         Some(delivery) => settle::unrouted(host, delivery).await,
     }
 }
@@ -126,7 +158,8 @@ async fn resolve(host: &Host, delivery: Delivery) {
 /// take it back before it has run.
 async fn start(host: &Arc<Host>, seat: &Arc<Seat>, delivery: Delivery) -> Option<Delivery> {
     let deadline = seat.current().pool.worker().limits.deadline;
-    let latest = delivery.received + host.longest_hold.saturating_sub(deadline);
+    let wait = host.longest_hold.saturating_sub(deadline);
+    let latest = delivery.received + wait.max(SHORTEST_WAIT);
     let mut phase = seat.breaker.phase();
     // A job for this worker and no other has nowhere to wait but here.
     let pauses = async {
@@ -185,7 +218,7 @@ async fn dispatch(
         trace_parent: message.trace_parent.clone(),
     };
     let stop = seat.interrupt.child_token();
-    let begun = host.pulse.moment();
+    let (begun, round) = (host.pulse.moment(), seat.breaker.round());
     let run = {
         let run = version.pool.run(&permit, &job, occasion, stop.clone());
         tokio::pin!(run);
@@ -210,7 +243,7 @@ async fn dispatch(
     drop(permit);
 
     let took: Duration = run.took;
-    if react(host, seat, version, &delivery, sign(&run)) == Reaction::PutBack {
+    if react(host, seat, version, &delivery, &run, round) == Reaction::PutBack {
         settle::put_back(host, delivery).await;
         return host.metrics.finished(worker_type, "interrupted", took);
     }

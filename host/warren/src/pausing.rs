@@ -3,22 +3,24 @@
 use std::sync::Arc;
 
 use warren_bus::Delivery;
-use warren_protocol::Outcome;
+use warren_protocol::{Address, Outcome};
 use warren_runtime::JobRun;
 
 use crate::{
-    breaker::{Phase, Reaction, Sign},
+    breaker::{Phase, Reaction, Round, Sign},
     host::Host,
     registry::{Seat, Version},
     telemetry::logs::WORKER_TARGET,
 };
 
-/// What a run says about the world outside. A wait that the guest has chosen is a plan, no failure.
-pub(crate) fn sign(run: &JobRun) -> Sign {
+/// What a run says about the world outside. A wait that the guest has chosen is a plan, no failure,
+/// and whoever rejects a job could look at it.
+fn sign(run: &JobRun) -> Sign {
     match &run.verdict {
         Ok(Outcome::Done | Outcome::Forward(_) | Outcome::Route(_)) => Sign::Good,
         Ok(Outcome::Retry { after: None, .. }) => Sign::Bad,
-        _ => Sign::None,
+        Ok(Outcome::Retry { .. } | Outcome::Reject { .. }) => Sign::Fair,
+        Err(_) => Sign::None,
     }
 }
 
@@ -29,9 +31,10 @@ pub(crate) fn react(
     seat: &Arc<Seat>,
     version: &Version,
     delivery: &Delivery,
-    sign: Sign,
+    run: &JobRun,
+    begun: Round,
 ) -> Reaction {
-    let reaction = seat.breaker.note(sign, version.retry.breaker);
+    let reaction = seat.breaker.note(sign(run), begun, version.retry.breaker);
     if reaction == Reaction::Pause {
         tracing::warn!(
             target: WORKER_TARGET,
@@ -40,8 +43,12 @@ pub(crate) fn react(
         );
         tokio::spawn(pause(host.clone(), seat.clone()));
     }
+    // A job for this worker and no other would come back at once.
+    let is_for_anybody = matches!(delivery.message.to, Address::Any(_));
     match reaction {
-        Reaction::PutBack if delivery.message.reply_to.is_some() => Reaction::Settle,
+        Reaction::PutBack if delivery.message.reply_to.is_some() || !is_for_anybody => {
+            Reaction::Settle
+        }
         reaction => reaction,
     }
 }
@@ -67,6 +74,9 @@ async fn pause(host: Arc<Host>, seat: Arc<Seat>) {
             Ok(Phase::Open) => {}
             _ => {
                 host.bus.set_prefetch(&seat.id, seat.prefetch).await;
+                if !seat.breaker.end_pause() {
+                    continue; // Everything failed again in the meantime.
+                }
                 tracing::info!(
                     target: WORKER_TARGET,
                     { "worker.type" = %worker_type },

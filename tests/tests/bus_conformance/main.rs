@@ -65,6 +65,7 @@ cases! {
     a_parked_job_comes_when_its_time_has_come_and_not_before
     a_parked_job_that_nobody_takes_is_buried
     what_nobody_has_started_is_put_back_for_another_host
+    what_is_put_back_goes_behind_the_others
     a_paused_worker_gets_nothing_and_goes_on_with_what_waited
     a_type_whose_workers_have_all_left_is_absent
     a_bundle_arrives_whole

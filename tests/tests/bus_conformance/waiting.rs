@@ -80,6 +80,22 @@ pub(crate) async fn what_nobody_has_started_is_put_back_for_another_host(world: 
     assert!(timeout(A_WHILE, elsewhere.recv()).await.is_err());
 }
 
+pub(crate) async fn what_is_put_back_goes_behind_the_others(world: World) {
+    let host = world.host().await;
+    let worker = new_worker();
+    let mut jobs = host.join(&worker, 1).await.unwrap();
+    let first = job(&worker, "first");
+    host.publish(first).await.unwrap();
+    let first = next(&mut jobs).await;
+    host.publish(job(&worker, "second")).await.unwrap();
+    host.put_back(first).await;
+    for expected in ["second", "first"] {
+        let delivery = next(&mut jobs).await;
+        assert_eq!(text(&delivery), expected);
+        delivery.ack().await.unwrap();
+    }
+}
+
 pub(crate) async fn a_paused_worker_gets_nothing_and_goes_on_with_what_waited(world: World) {
     let host = world.host().await;
     let worker = new_worker();

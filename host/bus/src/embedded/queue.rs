@@ -312,6 +312,19 @@ impl Settle for Claim {
         Box::pin(future::ready(settled.map(drop).ok_or(SettleError)))
     }
 
+    fn put_behind(self: Box<Self>) {
+        if let Some(queue) = self.queue.upgrade() {
+            queue.locked(|state, retired| {
+                if let Some(message) = state.take_from(self.consumer, self.number) {
+                    let number = state.next_number;
+                    state.next_number += 1;
+                    state.put_back(number, message);
+                    queue.hand_out(state, retired);
+                }
+            });
+        }
+    }
+
     fn requeue(self: Box<Self>) {
         if let Some(queue) = self.queue.upgrade() {
             queue.locked(|state, retired| {

@@ -270,6 +270,15 @@ impl Origin {
         topology::close(&self.channel).await;
     }
 
+    /// Takes nothing more. What has come is still to be settled.
+    pub(super) async fn cancel(&self, consumer: &Consumer) {
+        let options = BasicCancelOptions::default();
+        let answer = self.channel.basic_cancel(consumer.tag(), options);
+        if let Err(failure) = within(WRITE_TIMEOUT, "stop consuming", answer).await {
+            debug!(error = %failure, "the consumer was not cancelled");
+        }
+    }
+
     /// The channel has ended: the broker has taken back all that it had handed out on it.
     pub(super) fn lose(&self) {
         self.lost.cancel();
@@ -312,6 +321,11 @@ impl Settle for Claim {
                 Ok(false) | Err(_) => Err(SettleError),
             }
         })
+    }
+
+    fn put_behind(self: Box<Self>) {
+        // A nack has no such wish; `RabbitMq::put_back` publishes a copy.
+        self.requeue();
     }
 
     fn requeue(self: Box<Self>) {

@@ -15,7 +15,8 @@ use lapin::{
     types::FieldTable,
 };
 use rand::RngExt;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
+use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 use warren_protocol::Address;
 
@@ -36,6 +37,8 @@ const PREFETCH: u16 = 256;
 
 /// How long a message waits whose queue was full when its time had come.
 const WAIT_FOR_ROOM: Duration = Duration::from_secs(5);
+/// How long what is being sent on may take when the bus is closed: it waits for less than a second.
+const LAST_TO_SEND: Duration = Duration::from_secs(2);
 /// Between two tries while the broker does not answer.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
@@ -50,7 +53,7 @@ pub(super) async fn park(
         Some(tier) => publish::park(shared, message, tier, until_ms).await,
         None => {
             sleep(left).await;
-            publish::publish(shared, message).await
+            publish::forward(shared, message).await
         }
     }
 }
@@ -83,6 +86,7 @@ pub(super) async fn run(shared: Arc<Shared>, epoch: Arc<Epoch>) {
         shared.board.retries(Some(problem));
         tokio::select! {
             () = epoch.over.cancelled() => return,
+            () = shared.closing.cancelled() => return,
             () = sleep(backoff.next()) => {}
         }
     }
@@ -105,12 +109,15 @@ async fn pump(
     origin: &Arc<Origin>,
     mut consumer: Consumer,
 ) -> Failure {
+    let under_way = TaskTracker::new();
     loop {
         let next = tokio::select! {
             () = epoch.over.cancelled() => return Failure::Ended("the epoch is over"),
             () = shared.closing.cancelled() => {
-                // What is in our hands goes back.
-                drop(consumer);
+                // What is in our hands is sent on, or it would be sent on twice; the rest goes back.
+                origin.cancel(&consumer).await;
+                under_way.close();
+                let _ = timeout(LAST_TO_SEND, under_way.wait()).await;
                 origin.close().await;
                 return Failure::Ended("the bus is being closed");
             }
@@ -119,7 +126,7 @@ async fn pump(
         match next {
             Some(Ok(arrived)) => {
                 // As many as the prefetch at once: one that waits does not hold up the others.
-                tokio::spawn(settle(Arc::clone(shared), Arc::clone(origin), arrived));
+                under_way.spawn(settle(Arc::clone(shared), Arc::clone(origin), arrived));
             }
             Some(Err(error)) => {
                 origin.lose();
@@ -135,7 +142,9 @@ async fn settle(shared: Arc<Shared>, origin: Arc<Origin>, arrived: Arrived) {
     let until_ms = wire::due_at(&arrived.properties).unwrap_or_default();
     // Kept by the broker through the tier: the key is still the address.
     let Ok(to) = arrived.routing_key.as_str().parse::<Address>() else {
-        return publish::set_aside(&shared, arrived).await;
+        // Where it cannot be stored, it comes again with the next channel.
+        let _ = publish::set_aside(&shared, arrived).await;
+        return;
     };
     let delivery = origin.deliver(arrived, to, shared.config.encoding);
     let safe = tokio::select! {

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use futures_util::StreamExt;
 use lapin::{Connection, Event};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Shared,
@@ -29,6 +29,8 @@ pub(super) struct Epoch {
     pub(super) announcer: Announcer,
     /// Cancelled when the inbox is not consumed any more.
     pub(super) inbox_ended: CancellationToken,
+    /// What is to come to an end before the connections are closed on purpose.
+    pub(super) background: TaskTracker,
     /// Whether the broker has blocked publishing: memory or disk is short there.
     blocked: watch::Sender<bool>,
     reason: OnceLock<String>,
@@ -49,6 +51,7 @@ impl Epoch {
             lanes: Lanes::default(),
             announcer,
             inbox_ended: CancellationToken::new(),
+            background: TaskTracker::new(),
             blocked: watch::Sender::new(false),
             reason: OnceLock::new(),
         }
@@ -76,6 +79,9 @@ impl Epoch {
     pub(super) async fn watch(&self, shared: &Shared) {
         let mut consuming = Box::pin(self.consuming.events_listener());
         let mut publishing = Box::pin(self.publishing.events_listener());
+        if self.publishing.status().blocked() {
+            self.block(shared, "it was when we connected".to_owned());
+        }
         // What happened before the listeners were there.
         while self.consuming.status().connected() && self.publishing.status().connected() {
             let (event, connection) = tokio::select! {
@@ -84,10 +90,7 @@ impl Epoch {
                 event = publishing.next() => (event, &self.publishing),
             };
             match event {
-                Some(Event::ConnectionBlocked(reason)) => {
-                    self.blocked.send_replace(true);
-                    shared.board.blocked(Some(reason));
-                }
+                Some(Event::ConnectionBlocked(reason)) => self.block(shared, reason),
                 Some(Event::ConnectionUnblocked) => {
                     self.blocked.send_replace(false);
                     shared.board.blocked(None);
@@ -101,6 +104,11 @@ impl Epoch {
             }
         }
         self.end("the connection ended");
+    }
+
+    fn block(&self, shared: &Shared, reason: String) {
+        self.blocked.send_replace(true);
+        shared.board.blocked(Some(reason));
     }
 
     /// Closes both connections, whatever state they are in. What was not acknowledged goes back to

@@ -5,7 +5,7 @@
 //! declared elsewhere; the host goes on with an inbox of another name, and the janitor empties the
 //! old one when its node is back.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use lapin::{
@@ -13,7 +13,7 @@ use lapin::{
     options::{BasicConsumeOptions, BasicQosOptions, QueueDeleteOptions},
     types::{FieldTable, ShortString},
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 use tracing::warn;
 use warren_protocol::{Address, WorkerId};
 
@@ -29,6 +29,8 @@ use super::{
 };
 use crate::{Delivery, INBOX_PREFETCH};
 
+/// How long the inbox waits for its card.
+const CARD_TIMEOUT: Duration = Duration::from_secs(1);
 /// After so many failures in a row something is wrong with more than the inbox.
 const MOST_FAILURES: u32 = 5;
 
@@ -46,7 +48,7 @@ enum Stop {
 }
 
 /// Declares the inbox, binds the ids that lead here, and starts to consume.
-pub(super) async fn open(shared: &Shared, epoch: &Epoch) -> Result<Opened, Failure> {
+pub(super) async fn open(shared: &Shared, epoch: &Arc<Epoch>) -> Result<Opened, Failure> {
     match try_open(shared, epoch).await {
         Err(failure) if failure.is_not_found() => {
             let old = shared.host.draw_new_inbox();
@@ -62,11 +64,15 @@ pub(super) async fn open(shared: &Shared, epoch: &Epoch) -> Result<Opened, Failu
     }
 }
 
-async fn try_open(shared: &Shared, epoch: &Epoch) -> Result<Opened, Failure> {
+async fn try_open(shared: &Shared, epoch: &Arc<Epoch>) -> Result<Opened, Failure> {
     let inbox = shared.host.inbox();
-    // Before the inbox: what is on no card, the janitor never finds.
+    // Before the inbox: what is on no card, the janitor never finds. But not for long: a broker that
+    // is short of memory takes no card, and it needs hosts that consume.
     let card = janitor::card(inbox.as_str(), shared.host.as_str());
-    publish::card(epoch, &card).await?;
+    let left = epoch
+        .background
+        .spawn(janitor::leave_card(Arc::clone(epoch), card));
+    let _ = timeout(CARD_TIMEOUT, left).await;
     let opened = epoch.consuming.create_channel();
     let channel = within(STEP_TIMEOUT, "open a channel", opened).await?;
     topology::declare(&channel, &topology::inbox(inbox.as_str())).await?;
@@ -152,7 +158,8 @@ async fn pump(
             None => return Stop::Failed(Failure::Ended("the broker has ended the inbox")),
         };
         let Ok(to) = arrived.routing_key.as_str().parse::<WorkerId>() else {
-            publish::set_aside(shared, arrived).await;
+            // Where it cannot be stored, it comes again with the next channel.
+            let _ = publish::set_aside(shared, arrived).await;
             continue;
         };
         let delivery = origin.deliver(arrived, Address::One(to), shared.config.encoding);

@@ -37,16 +37,25 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// of the broker and the longest wait between two tries to connect.
 const GRACE: Duration = Duration::from_secs(60);
 
+/// A card is held for no longer than this: RabbitMQ takes back what is held for half an hour.
+const LONGEST_HOLD: Duration = Duration::from_secs(600);
+
 /// What a host writes on its card.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Card {
     inbox: String,
     host: String,
+    /// Written by the janitor, who holds no card for so long that the broker would take it back.
+    #[serde(default)]
+    copy: bool,
 }
 
 /// An inbox that is watched over.
 struct Watched {
+    text: Card,
     card: Acker,
+    /// Since when the card has been held.
+    since: Instant,
     /// Since when it has been seen without a consumer, or not at all.
     deserted_since: Option<Instant>,
 }
@@ -66,9 +75,28 @@ pub(super) fn card(inbox: &str, host: &str) -> Vec<u8> {
     let card = Card {
         inbox: inbox.to_owned(),
         host: host.to_owned(),
+        copy: false,
     };
-    // Two texts: JSON can say them.
+    // Texts: JSON can say them.
     serde_json::to_vec(&card).unwrap_or_default()
+}
+
+/// Leaves a card, as soon as the broker takes one.
+pub(super) async fn leave_card(epoch: Arc<Epoch>, card: Vec<u8>) {
+    let leaving = async {
+        loop {
+            epoch.gate_is_open().await;
+            match publish::card(&epoch, &card).await {
+                Ok(()) => return,
+                Err(failure) => debug!(error = %failure, "no card yet"),
+            }
+            tokio::time::sleep(INTERVAL).await;
+        }
+    };
+    tokio::select! {
+        () = epoch.over.cancelled() => {}
+        () = leaving => {}
+    }
 }
 
 /// Tries to be the janitor, and is it for as long as it can, until the epoch is over.
@@ -84,7 +112,6 @@ pub(super) async fn run(shared: Arc<Shared>, epoch: Arc<Epoch>) {
                 debug!("this host is the janitor");
                 let ended = tokio::select! {
                     () = epoch.over.cancelled() => return,
-                    () = shared.closing.cancelled() => return topology::close(&lock).await,
                     ended = watch_over(&shared, &epoch, &lock) => ended,
                 };
                 if let Err(failure) = ended {
@@ -114,6 +141,11 @@ async fn watch_over(shared: &Shared, epoch: &Epoch, lock: &Channel) -> Result<()
     rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            // Not in the middle of a round: a message that is being moved would be moved twice.
+            () = shared.closing.cancelled() => {
+                topology::close(lock).await;
+                return Ok(());
+            }
             card = cards.next() => match card {
                 Some(Ok(card)) => take_card(&mut watched, card).await,
                 Some(Err(error)) => return Err(Failure::Refused("consume the cards", error)),
@@ -138,14 +170,22 @@ async fn take_card(watched: &mut HashMap<String, Watched>, arrived: Arrived) {
         );
         return throw_away(arrived.acker).await;
     }
-    if watched.contains_key(&card.inbox) {
-        return throw_away(arrived.acker).await;
-    }
+    let before = watched.remove(&card.inbox);
+    let deserted_since = match &before {
+        Some(before) if card.copy => before.deserted_since,
+        // Its host has just spoken.
+        _ => None,
+    };
     let entry = Watched {
+        text: card.clone(),
         card: arrived.acker,
-        deserted_since: None,
+        since: Instant::now(),
+        deserted_since,
     };
     watched.insert(card.inbox, entry);
+    if let Some(before) = before {
+        throw_away(before.card).await;
+    }
 }
 
 async fn throw_away(card: Acker) {
@@ -158,6 +198,21 @@ async fn throw_away(card: Acker) {
 async fn round(shared: &Shared, epoch: &Epoch, watched: &mut HashMap<String, Watched>) {
     let mut done = Vec::new();
     for (inbox, entry) in watched.iter_mut() {
+        if shared.closing.is_cancelled() {
+            return;
+        }
+        if entry.since.elapsed() > LONGEST_HOLD {
+            entry.since = Instant::now();
+            let copy = Card {
+                copy: true,
+                ..entry.text.clone()
+            };
+            // It comes back as the next card of this inbox, and replaces the one that is held.
+            let copy = serde_json::to_vec(&copy).unwrap_or_default();
+            if let Err(failure) = publish::card(epoch, &copy).await {
+                debug!(error = %failure, "the card is held for longer");
+            }
+        }
         let sight = look(epoch, inbox).await;
         if matches!(sight, Ok(Sight::Used | Sight::OutOfReach) | Err(_)) {
             entry.deserted_since = None;
@@ -211,6 +266,15 @@ async fn remove(shared: &Shared, epoch: &Epoch, inbox: &str) -> Result<usize, Fa
     let channel = within(STEP_TIMEOUT, "open a channel", opened).await?;
     let mut n_moved = 0;
     loop {
+        let seen = topology::look(&channel, inbox.into()).await?;
+        if seen.consumer_count() > 0 {
+            topology::close(&channel).await;
+            return Err(Failure::Ended("its host is back"));
+        }
+        if shared.closing.is_cancelled() {
+            topology::close(&channel).await;
+            return Err(Failure::Ended("the bus is being closed"));
+        }
         let got = channel.basic_get(inbox.into(), BasicGetOptions::default());
         let Some(got) = within(STEP_TIMEOUT, "empty an inbox", got).await? else {
             break;
@@ -239,16 +303,19 @@ async fn move_on(
 ) -> Result<(), Failure> {
     let key: ShortString = arrived.routing_key.clone();
     let Ok(to) = key.as_str().parse::<WorkerId>() else {
-        publish::set_aside(shared, arrived).await;
-        return Ok(());
+        return match publish::set_aside(shared, arrived).await {
+            true => Ok(()),
+            false => Err(Failure::Ended("a message could not be set aside")),
+        };
     };
     // Before it is sent on: it must not come back here.
     topology::unbind(channel, inbox.into(), JOBS, key).await?;
     let (properties, encoding) = (&arrived.properties, shared.config.encoding);
     let message = wire::read(Address::One(to), encoding, properties, arrived.data);
     if message.kind.is_durable() {
-        let sent = match publish::publish(shared, &message).await {
-            Err(PublishError::Unroutable(address)) => {
+        let sent = match publish::forward(shared, &message).await {
+            Err(PublishError::Unroutable(_) | PublishError::TooLarge { .. }) => {
+                let address = &message.to;
                 let epitaph = Epitaph {
                     reason: "unrouted",
                     error: format!("{address} is gone: its host has left without a word"),

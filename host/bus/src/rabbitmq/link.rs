@@ -94,7 +94,14 @@ async fn open(
     topology::close(&control).await;
     let announcer = Announcer::new(shared.config.encoding);
     let epoch = Arc::new(Epoch::new(number, consuming, publishing, announcer));
-    let opened = inbox::open(shared, &epoch).await?;
+    let opened = match inbox::open(shared, &epoch).await {
+        Ok(opened) => opened,
+        Err(failure) => {
+            // Not only dropped: a connection that the broker has blocked would stay.
+            tokio::spawn(async move { epoch.close().await });
+            return Err(failure);
+        }
+    };
     // Heard before anybody says hello, so that no call is missed; a failure is the listener's own.
     let calls = announce::subscribe(shared, &epoch, 0).await;
     let both = || (Arc::clone(shared), Arc::clone(&epoch));
@@ -103,13 +110,13 @@ async fn open(
     let (ours, this) = both();
     tokio::spawn(announce::listen(ours, this, calls.ok()));
     let (ours, this) = both();
-    tokio::spawn(delay::run(ours, this));
+    epoch.background.spawn(delay::run(ours, this));
     let (ours, this) = both();
     tokio::spawn(reconcile::run(ours, this));
     let (ours, this) = both();
     tokio::spawn(liveness::run(ours, this));
     let (ours, this) = both();
-    tokio::spawn(janitor::run(ours, this));
+    epoch.background.spawn(janitor::run(ours, this));
     Ok(epoch)
 }
 
@@ -132,6 +139,9 @@ pub(super) async fn say_goodbye(bus: &RabbitMq) {
     if let Some(epoch) = shared.current_epoch() {
         // Ends at once; the whole goodbye has a bound in any case.
         epoch.inbox_ended.cancelled().await;
+        // What is half way from one queue to another gets there.
+        epoch.background.close();
+        epoch.background.wait().await;
         inbox::delete(shared, &epoch).await;
         shared.stop.cancel();
         epoch.close().await;

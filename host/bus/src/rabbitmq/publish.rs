@@ -72,6 +72,12 @@ pub(super) async fn publish(shared: &Shared, message: &Message) -> Result<(), Pu
     if size > limit {
         return Err(PublishError::TooLarge { size, limit });
     }
+    forward(shared, message).await
+}
+
+/// Publishes a message that the broker has had before to its address. Of any size: other hosts may
+/// allow more than this one.
+pub(super) async fn forward(shared: &Shared, message: &Message) -> Result<(), PublishError> {
     let key = message.to.to_string();
     let parcel = Parcel {
         exchange: JOBS.into(),
@@ -116,8 +122,9 @@ pub(super) async fn card(epoch: &Epoch, body: &[u8]) -> Result<(), Failure> {
     }
 }
 
-/// Moves a message that came with a key that is no address to the parking lot, as it is.
-pub(super) async fn set_aside(shared: &Shared, arrived: Arrived) {
+/// Moves a message that came with a key that is no address to the parking lot, as it is. `false`: it
+/// could not be, and stays unsettled on its channel.
+pub(super) async fn set_aside(shared: &Shared, arrived: Arrived) -> bool {
     let key = arrived.routing_key.clone();
     warn!(
         key = key.as_str(),
@@ -132,11 +139,11 @@ pub(super) async fn set_aside(shared: &Shared, arrived: Arrived) {
         body: &arrived.data,
         properties: arrived.properties.clone().with_headers(headers),
     };
-    // Not stored: it stays where it is, and comes again with the next epoch.
-    if complete(shared, send(shared, &parcel).await).is_ok() {
-        let acked = arrived.acker.ack(BasicAckOptions::default());
-        let _ = within(WRITE_TIMEOUT, "acknowledge", acked).await;
+    if complete(shared, send(shared, &parcel).await).is_err() {
+        return false;
     }
+    let acked = arrived.acker.ack(BasicAckOptions::default());
+    matches!(within(WRITE_TIMEOUT, "acknowledge", acked).await, Ok(true))
 }
 
 /// What belongs to the topology is always there: if it is not, it is being declared again.

@@ -64,12 +64,13 @@ pub(super) fn common() -> Vec<Entity> {
             arguments(&[("x-queue-type", "stream"), ("x-max-age", DEAD_LOG_AGE)]),
         ),
         binding(DEAD_LOG, DEAD_LOG, ""),
-        durable_queue(HOSTS, quorum(&[])),
+        // A broker with a delivery limit of its own parks what it would drop.
+        durable_queue(HOSTS, quorum(&[("x-dead-letter-exchange", UNROUTED)])),
         binding(HOSTS, JOBS, CARD),
         // Without a limit: what a tier lets go is never refused. A refused dead letter would hold
         // one of the tier's 32 slots and be tried again only after three minutes.
         durable_exchange(DUE, ExchangeKind::Fanout, &[]),
-        durable_queue(DUE, quorum(&[])),
+        durable_queue(DUE, quorum(&[("x-dead-letter-exchange", UNROUTED)])),
         binding(DUE, DUE, ""),
     ];
     for (tier, seconds) in TIERS {

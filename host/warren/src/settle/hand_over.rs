@@ -47,7 +47,8 @@ pub(super) async fn hand_over(host: &Host, delivery: &Delivery, message: Message
             PublishError::Unavailable(_) => {}
             // Whoever waits for an answer is told at once; a job that nobody waits for can wait.
             PublishError::QueueFull(_) if caller.is_none() => {
-                if begun.elapsed() > WAIT_FOR_ROOM {
+                // A host that stops has no time to wait.
+                if begun.elapsed() > WAIT_FOR_ROOM || host.stopping.is_cancelled() {
                     let wait = PARKED_FOR_ROOM.as_millis() as u64;
                     let until_ms = now_ms().saturating_add(wait);
                     return park(host, delivery, message, until_ms).await;
@@ -167,12 +168,12 @@ fn hand_over_anyway<'a>(
     Box::pin(hand_over(host, delivery, message))
 }
 
-/// Waits; `false` when the host stops or the job is no longer ours.
+/// Waits; `false` when the host's time is up or the job is no longer ours.
 pub(super) async fn pause(host: &Host, delivery: &Delivery, delay: Duration) -> bool {
     tokio::select! {
         biased;
         () = delivery.lost.cancelled() => false,
-        () = host.stopping.cancelled() => false,
+        () = host.interrupt.cancelled() => false,
         () = tokio::time::sleep(delay) => true,
     }
 }
@@ -262,10 +263,21 @@ pub(super) async fn bury(
     }
 }
 
-async fn store_dead(host: &Host, delivery: &Delivery, message: Message, epitaph: Epitaph) -> bool {
+async fn store_dead(
+    host: &Host,
+    delivery: &Delivery,
+    mut message: Message,
+    mut epitaph: Epitaph,
+) -> bool {
     loop {
         match host.bus.bury(message.clone(), epitaph.clone()).await {
             Ok(()) => return true,
+            // The broker takes no message of this size. It has taken the job that led to it.
+            Err(PublishError::TooLarge { .. }) if message.id != delivery.message.id => {
+                epitaph.reason = "permanent";
+                message = delivery.message.clone();
+                continue;
+            }
             Err(error) => {
                 tracing::warn!(
                     target: WORKER_TARGET,
