@@ -294,6 +294,17 @@ impl Drop for Broker {
     }
 }
 
+/// The version of RabbitMQ that nodes of ours run.
+///
+/// # Errors
+/// When it is not installed.
+pub fn version() -> Result<String> {
+    let sbin = scripts()?;
+    let release = sbin.parent().and_then(Path::file_name);
+    let release = release.unwrap_or_default().to_string_lossy();
+    Ok(release.trim_start_matches("rabbitmq_server-").to_owned())
+}
+
 /// The real scripts: the wrapper on the path changes to another user.
 fn scripts() -> Result<PathBuf> {
     let versions = fs::read_dir("/usr/lib/rabbitmq/lib").context("RabbitMQ is not installed")?;

@@ -130,6 +130,12 @@ impl Setup {
         self
     }
 
+    /// Joins these nodes instead of the bus that was given: one URL, or several with commas.
+    #[must_use]
+    pub fn with_broker(self, urls: &str) -> Self {
+        self.with_variable("WARREN_BROKER", urls)
+    }
+
     /// Sets an environment variable. The last one counts.
     #[must_use]
     pub fn with_variable(mut self, name: &str, value: &str) -> Self {
@@ -347,6 +353,12 @@ impl Host {
     pub async fn stop(self) -> End {
         self.signal("TERM");
         self.end().await
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.child.id()
     }
 
     /// Sends a signal, such as `INT`.

@@ -5,6 +5,7 @@
 
 pub mod broker;
 pub mod certificates;
+pub mod faults;
 pub mod host;
 pub mod http;
 mod peer;
@@ -15,4 +16,4 @@ pub use broker::Broker;
 pub use host::{Host, Setup};
 pub use peer::{Answer, Peer, Taken, past_ms};
 pub use site::{DeadLetter, Site};
-pub use wait::{LIMIT, eventually, soon};
+pub use wait::{LIMIT, eventually, eventually_within, soon, try_within};

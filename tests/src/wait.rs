@@ -14,14 +14,37 @@ pub const LIMIT: Duration = Duration::from_secs(60);
 ///
 /// # Panics
 /// When it has not after [`LIMIT`]: `what` says what did not happen.
-pub async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn eventually<T>(what: &str, check: impl AsyncFnMut() -> Option<T>) -> T {
+    eventually_within(LIMIT, what, check).await
+}
+
+/// As [`eventually`], for what takes longer, or must not take as long.
+///
+/// # Panics
+/// When it has not after `limit`: `what` says what did not happen.
+pub async fn eventually_within<T>(
+    limit: Duration,
+    what: &str,
+    check: impl AsyncFnMut() -> Option<T>,
+) -> T {
+    match try_within(limit, check).await {
+        Some(value) => value,
+        None => panic!("waited {} s in vain: {what}", limit.as_secs()),
+    }
+}
+
+/// Waits until `check` yields a value, and gives up after `limit`.
+pub async fn try_within<T>(
+    limit: Duration,
+    mut check: impl AsyncFnMut() -> Option<T>,
+) -> Option<T> {
     let start = Instant::now();
     loop {
         if let Some(value) = check().await {
-            return value;
+            return Some(value);
         }
-        if start.elapsed() > LIMIT {
-            panic!("waited {} s in vain: {what}", LIMIT.as_secs());
+        if start.elapsed() > limit {
+            return None;
         }
         sleep(Duration::from_millis(10)).await;
     }
