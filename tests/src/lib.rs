@@ -5,14 +5,17 @@
 
 pub mod broker;
 pub mod certificates;
+mod cluster;
 pub mod faults;
 pub mod host;
 pub mod http;
+mod node;
 mod peer;
 mod site;
 mod wait;
 
 pub use broker::Broker;
+pub use cluster::{Cluster, Cut};
 pub use host::{Host, Setup};
 pub use peer::{Answer, Peer, Taken, past_ms};
 pub use site::{DeadLetter, Site};

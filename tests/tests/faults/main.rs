@@ -14,11 +14,13 @@
 )]
 
 mod alarms;
+mod cluster;
 mod hosts;
 mod leftovers;
 mod links;
 mod publishing;
 mod retries;
+mod rolling;
 mod steps;
 mod topology;
 
