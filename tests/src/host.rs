@@ -412,7 +412,7 @@ pub fn repository() -> &'static Path {
 
 /// The `warren` beside the running test: `<target>/release/deps/<test>` is next to
 /// `<target>/release/warren`.
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     let test = must("finding the test's own file", env::current_exe());
     let binary = test
         .parent()

@@ -6,6 +6,7 @@
 pub mod broker;
 pub mod certificates;
 mod cluster;
+pub mod command;
 pub mod faults;
 pub mod host;
 pub mod http;
@@ -16,6 +17,7 @@ mod wait;
 
 pub use broker::Broker;
 pub use cluster::{Cluster, Cut};
+pub use command::{Command, Ran};
 pub use host::{Host, Setup};
 pub use peer::{Answer, Peer, Taken, past_ms};
 pub use site::{DeadLetter, Site};

@@ -31,7 +31,7 @@ pub use bundle::BundleError;
 pub use delivery::{Delivery, SettleError};
 pub use embedded::{Embedded, EmbeddedBroker};
 pub use message::{Epitaph, Kind, Message};
-pub use rabbitmq::{BrokerFiles, ConfigError, FileProblem, RabbitMq, RabbitMqConfig};
+pub use rabbitmq::{BrokerFiles, ConfigError, FileProblem, RabbitMq, RabbitMqConfig, operator};
 
 /// The largest body that a bus takes by default: 16 MiB.
 pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;

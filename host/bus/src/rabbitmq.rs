@@ -25,6 +25,7 @@ mod link;
 mod liveness;
 mod membership;
 mod names;
+pub mod operator;
 mod publish;
 mod reconcile;
 mod tls;

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Given, Sources};
+use crate::{
+    commands::{Reach, dlq, topology},
+    config::{Given, Sources},
+};
 
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Parser)]
@@ -23,7 +26,10 @@ Examples:
   warren dev guests                 build the guests, run them, reload them on every change
   warren run                        run what is in plugins/, by config/warren.toml if it exists
   warren run --broker amqp://guest:guest@127.0.0.1:5672
-  warren run --check                say what the configuration means, and whether it is right"
+  warren run --check                say what the configuration means, and whether it is right
+  warren dlq ls                     what was given up, by type and reason
+  warren dlq replay WB --since 2h   run it again, after the mistake is mended
+  warren topology check             is everything on the broker as it should be?"
 )]
 pub struct Cli {
     /// The command.
@@ -63,9 +69,40 @@ installed: without a broker, the bus is in this process.")]
         #[command(flatten)]
         options: Options,
     },
+    /// Look at dead letters, run them again, throw them away
+    #[command(long_about = dlq::ABOUT, after_long_help = dlq::AFTER)]
+    Dlq {
+        /// Where the broker is.
+        #[command(flatten)]
+        reach: Reach,
+        /// What to do.
+        #[command(subcommand)]
+        command: dlq::Dlq,
+    },
+    /// Compare the exchanges and queues on the broker with what they should be
+    #[command(long_about = topology::ABOUT, after_long_help = topology::AFTER)]
+    Topology {
+        /// Where the broker is.
+        #[command(flatten)]
+        reach: Reach,
+        /// What to do.
+        #[command(subcommand)]
+        command: topology::Topology,
+    },
 }
 
-/// What every command takes. Values stay texts here: a bad one is reported with all others.
+impl Command {
+    /// The options that it was given.
+    #[must_use]
+    pub fn options(&self) -> Options {
+        match self {
+            Self::Run { options, .. } | Self::Dev { options, .. } => options.clone(),
+            Self::Dlq { reach, .. } | Self::Topology { reach, .. } => reach.options(),
+        }
+    }
+}
+
+/// What every command that runs a host takes. Values stay texts here: a bad one is reported with all others.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub struct Options {
     /// The configuration, in TOML or in the JSON of MicroServices.js
@@ -165,8 +202,11 @@ mod tests {
 
     #[track_caller]
     fn check(line: &str, expected: &[(&str, &str, &str)]) {
-        let (Command::Run { options, .. } | Command::Dev { options, .. }) = parse(line).unwrap();
-        let given = options.sources(BTreeMap::new()).options;
+        let given = parse(line)
+            .unwrap()
+            .options()
+            .sources(BTreeMap::new())
+            .options;
         let given: Vec<_> = given
             .iter()
             .map(|g| (g.option, g.key, g.text.as_str()))
@@ -226,6 +266,15 @@ mod tests {
             "warren run --broker amqp://a --broker amqp://b",
             &[("--broker", "broker", "amqp://a,amqp://b")],
         );
+    }
+
+    #[test]
+    fn the_commands_of_an_operator_find_the_broker_where_a_host_does() {
+        let broker = [("--broker", "broker", "amqp://a")];
+        check("warren dlq ls", &[]);
+        check("warren dlq ls WB --broker amqp://a", &broker);
+        check("warren dlq --broker amqp://a ls", &broker);
+        check("warren topology check --broker amqp://a", &broker);
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod breaker;
 mod calls;
 pub mod cli;
 mod clock;
+pub mod commands;
 pub mod config;
 pub mod dev;
 mod dispatch;

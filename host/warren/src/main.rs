@@ -1,12 +1,13 @@
 //! `warren`: reads what it is told, starts the host, and ends it when asked to.
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use warren::{
     cli::{self, Cli, Command},
+    commands::{self, Verdict},
     config::{self, Config},
     dev,
     run::{self, Link},
@@ -33,8 +34,7 @@ fn main() -> ExitCode {
             };
         }
     };
-    let (Command::Run { options, .. } | Command::Dev { options, .. }) = &cli.command;
-    let config = match config::load(&options.sources(cli::environment())) {
+    let config = match config::load(&cli.command.options().sources(cli::environment())) {
         Ok(config) => config,
         Err(mistakes) => {
             complain(&mistakes.to_string());
@@ -54,7 +54,14 @@ fn main() -> ExitCode {
         );
         return ExitCode::from(EXIT_USAGE);
     }
-    match start(cli.command, config) {
+    let guests = match cli.command {
+        Command::Run { .. } => None,
+        Command::Dev { folder, .. } => Some(folder),
+        command @ (Command::Dlq { .. } | Command::Topology { .. }) => {
+            return operate(&command, &config);
+        }
+    };
+    match start(guests, config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&format!("warren: {error:#}"));
@@ -63,7 +70,33 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(command: Command, config: Config) -> anyhow::Result<()> {
+/// Carries out a command of an operator. A signal ends it at once: every step of every command may
+/// be the last one.
+fn operate(command: &Command, config: &Config) -> ExitCode {
+    for warning in &config.warnings {
+        complain(&format!("warning: {warning}"));
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    let done = match runtime {
+        Ok(runtime) => runtime.block_on(commands::run(command, config)),
+        Err(error) => Err(error.into()),
+    };
+    match done {
+        Ok(Verdict::Done) => ExitCode::SUCCESS,
+        Ok(Verdict::Incomplete) => ExitCode::FAILURE,
+        Ok(Verdict::Misuse) => ExitCode::from(EXIT_USAGE),
+        Err(error) => {
+            complain(&format!("warren: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs a host. `guests`: the workspace that `warren dev` builds.
+fn start(guests: Option<PathBuf>, config: Config) -> anyhow::Result<()> {
     logs::init(&config.log, std::io::stderr().is_terminal())?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
@@ -75,13 +108,13 @@ fn start(command: Command, config: Config) -> anyhow::Result<()> {
     let ended = runtime.block_on(async {
         let shutdown = CancellationToken::new();
         follow_signals(shutdown.clone())?;
-        match command {
-            Command::Run { .. } => {
+        match guests {
+            None => {
                 let engine = run::engine(&config)?;
                 let link = Link::open(&config)?;
                 run::run(config, link, engine, shutdown, |_| {}).await
             }
-            Command::Dev { folder, .. } => dev::dev(config, &folder, shutdown).await,
+            Some(folder) => dev::dev(config, &folder, shutdown).await,
         }
     });
     // A plugin that is being compiled would otherwise hold the exit for seconds.

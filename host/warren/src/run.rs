@@ -17,7 +17,7 @@ use warren_runtime::{Databases, Engine, EngineConfig, GuestMetrics};
 use crate::{
     admin,
     calls::Calls,
-    config::{Broker, Config},
+    config::{Broker, BrokerUrl, Config},
     dispatch,
     equip::Equipment,
     host::Host,
@@ -82,12 +82,7 @@ impl Link {
                 })
             }
             Broker::RabbitMq(urls) => {
-                let urls = urls.iter().map(|url| url.expose().to_owned()).collect();
-                let mut settings = RabbitMqConfig::new(urls, name.clone());
-                settings.files = config.broker_files.clone();
-                settings.encoding = config.encoding;
-                settings.max_message_bytes = message_bytes(config);
-                let (bus, inbox) = RabbitMq::connect(settings)?;
+                let (bus, inbox) = RabbitMq::connect(settings(config, urls, &name))?;
                 Ok(Self {
                     name,
                     bus: Arc::new(bus),
@@ -96,6 +91,16 @@ impl Link {
             }
         }
     }
+}
+
+/// How a program with this name uses RabbitMQ.
+pub(crate) fn settings(config: &Config, urls: &[BrokerUrl], name: &str) -> RabbitMqConfig {
+    let urls = urls.iter().map(|url| url.expose().to_owned()).collect();
+    let mut settings = RabbitMqConfig::new(urls, name);
+    settings.files = config.broker_files.clone();
+    settings.encoding = config.encoding;
+    settings.max_message_bytes = message_bytes(config);
+    settings
 }
 
 /// The largest message that the workers' limits allow: a payload may grow when it is written in

@@ -127,7 +127,11 @@ impl Row {
     /// How long it took from the end of the fault, or from the fault where it has no end, to the
     /// next effect; the longest of several. `limit`: what is allowed.
     pub fn recovery(&mut self, took: Duration, limit: Duration) {
-        let text = format!("{:.1} s (≤ {} s)", took.as_secs_f64(), limit.as_secs_f64());
+        let text = format!(
+            "{:.1} s (≤ {:.0} s)",
+            took.as_secs_f64(),
+            limit.as_secs_f64()
+        );
         self.members.insert("recovery".to_owned(), text.into());
         self.check(
             took <= limit,

@@ -68,11 +68,16 @@ async fn f41_a_job_by_id_whose_host_dies_becomes_a_dead_letter() {
     );
     let gone = try_within(secs(30), async || {
         let queues = ground.broker.ctl(&["list_queues", "-q", "name"]).await;
-        let inboxes = queues.lines().filter(|name| name.starts_with("warren.v1.in."));
+        let inboxes = queues
+            .lines()
+            .filter(|name| name.starts_with("warren.v1.in."));
         // The other host's and the caller's.
         (inboxes.count() == 2).then_some(())
     });
-    row.check(gone.await.is_some(), "the inbox of the dead host is still there");
+    row.check(
+        gone.await.is_some(),
+        "the inbox of the dead host is still there",
+    );
     row.check(
         stays.admin("/readyz").await.status.is_success(),
         "the other host is not ready",

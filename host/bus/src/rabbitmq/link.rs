@@ -122,6 +122,11 @@ async fn open(
 
 async fn connect(shared: &Shared, broker: &Broker, use_for: &str) -> Result<Connection, Failure> {
     let name = format!("warren {} {use_for}", shared.host.as_str());
+    dial(broker, name).await
+}
+
+/// Opens one connection. `name`: what an operator sees of it on the broker.
+pub(super) async fn dial(broker: &Broker, name: String) -> Result<Connection, Failure> {
     // Automatic recovery stays off: it replays consumers without being asked, and lets publishers
     // go before the topology is back.
     let properties = ConnectionProperties::default().with_connection_name(name.into());
@@ -150,9 +155,18 @@ pub(super) async fn say_goodbye(bus: &RabbitMq) {
 
 /// Why the broker cannot be reached, and what to do.
 fn problem(broker: &Broker, failure: &Failure) -> String {
+    let remedy = remedy(broker, failure);
+    format!(
+        "cannot use the broker {} ({failure}): {remedy}; trying on",
+        broker.shown
+    )
+}
+
+/// What to do about a broker that cannot be reached.
+pub(super) fn remedy(broker: &Broker, failure: &Failure) -> String {
     let vhost = &broker.uri.vhost;
     let user = &broker.uri.authority.userinfo.username;
-    let remedy = if let Some(remedy) = tls::remedy(broker, failure) {
+    if let Some(remedy) = tls::remedy(broker, failure) {
         remedy
     } else if failure.is_connection_refused() {
         "nothing listens there: start RabbitMQ, or correct the URL".to_owned()
@@ -166,9 +180,5 @@ fn problem(broker: &Broker, failure: &Failure) -> String {
             .to_owned()
     } else {
         "check that the URL is right and the broker is well".to_owned()
-    };
-    format!(
-        "cannot use the broker {} ({failure}): {remedy}; trying on",
-        broker.shown
-    )
+    }
 }

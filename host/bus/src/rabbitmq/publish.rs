@@ -10,7 +10,7 @@ use std::{
 };
 
 use lapin::{
-    BasicProperties, Channel, Confirmation, PublisherConfirm,
+    BasicProperties, Channel, Confirmation, Connection, PublisherConfirm,
     message::Delivery as Arrived,
     options::{BasicAckOptions, BasicPublishOptions, ConfirmSelectOptions},
     types::ShortString,
@@ -59,11 +59,11 @@ struct Busy {
 }
 
 /// Where one message goes, in AMQP's terms.
-struct Parcel<'a> {
-    exchange: ShortString,
-    key: &'a str,
-    body: &'a [u8],
-    properties: BasicProperties,
+pub(super) struct Parcel<'a> {
+    pub(super) exchange: ShortString,
+    pub(super) key: &'a str,
+    pub(super) body: &'a [u8],
+    pub(super) properties: BasicProperties,
 }
 
 /// Publishes a message to its address.
@@ -114,7 +114,7 @@ pub(super) async fn card(epoch: &Epoch, body: &[u8]) -> Result<(), Failure> {
         body,
         properties: BasicProperties::default().with_delivery_mode(PERSISTENT),
     };
-    match timeout(STEP_TIMEOUT, Lanes::send(epoch, &parcel)).await {
+    match timeout(STEP_TIMEOUT, epoch.lanes.send(&epoch.publishing, &parcel)).await {
         Ok(Ok(Confirmation::Ack(None))) => Ok(()),
         Ok(Ok(_)) => Err(Failure::Ended("the broker did not take this host's card")),
         Ok(Err(failure)) => Err(failure),
@@ -199,7 +199,7 @@ async fn send(shared: &Shared, parcel: &Parcel<'_>) -> Result<(), PublishError> 
             };
             let sending = async {
                 epoch.gate_is_open().await;
-                Lanes::send(&epoch, parcel).await
+                epoch.lanes.send(&epoch.publishing, parcel).await
             };
             let failure = tokio::select! {
                 confirmation = sending => match confirmation {
@@ -209,11 +209,7 @@ async fn send(shared: &Shared, parcel: &Parcel<'_>) -> Result<(), PublishError> 
                 () = epoch.over.cancelled() => Failure::Ended("the connection ended"),
             };
             if failure.is_mismatch() {
-                // The one thing about a publish that the broker refuses so: a body that is larger
-                // than its `max_message_size`. It says how large that is, in words.
-                let size = parcel.body.len();
-                let limit = last_number(&failure.to_string()).unwrap_or(size.saturating_sub(1));
-                return Err(PublishError::TooLarge { size, limit });
+                return Err(too_large(&failure, parcel));
             }
             if failure.is_not_found() {
                 // Our exchange is gone. What runs goes on while it is declared again.
@@ -236,6 +232,14 @@ async fn send(shared: &Shared, parcel: &Parcel<'_>) -> Result<(), PublishError> 
     }
 }
 
+/// The one thing about a publish that the broker refuses as a mismatch: a body that is larger than
+/// its `max_message_size`. It says how large that is, in words.
+pub(super) fn too_large(failure: &Failure, parcel: &Parcel<'_>) -> PublishError {
+    let size = parcel.body.len();
+    let limit = last_number(&failure.to_string()).unwrap_or(size.saturating_sub(1));
+    PublishError::TooLarge { size, limit }
+}
+
 /// The last number in a text.
 fn last_number(text: &str) -> Option<usize> {
     let end = text.trim_end_matches(|c: char| !c.is_ascii_digit());
@@ -243,7 +247,7 @@ fn last_number(text: &str) -> Option<usize> {
     end.get(start.len()..)?.parse().ok()
 }
 
-fn verdict(confirmation: Confirmation, key: &str) -> Result<(), PublishError> {
+pub(super) fn verdict(confirmation: Confirmation, key: &str) -> Result<(), PublishError> {
     match confirmation {
         Confirmation::Ack(None) => Ok(()),
         Confirmation::Ack(Some(_)) => Err(PublishError::Unroutable(key.to_owned())),
@@ -258,14 +262,18 @@ fn verdict(confirmation: Confirmation, key: &str) -> Result<(), PublishError> {
 impl Lanes {
     /// Sends on a lane of its own and waits for the answer. A lane goes back to the pool only
     /// after a whole exchange; an error closes it.
-    async fn send(epoch: &Epoch, parcel: &Parcel<'_>) -> Result<Confirmation, Failure> {
-        let lanes = epoch.lanes.clone();
+    pub(super) async fn send(
+        &self,
+        connection: &Connection,
+        parcel: &Parcel<'_>,
+    ) -> Result<Confirmation, Failure> {
+        let lanes = self.clone();
         let Ok(permit) = Arc::clone(&lanes.free).acquire_owned().await else {
             return Err(Failure::Ended("the bus is closed"));
         };
         let lane = match lanes.take_idle() {
             Some(lane) => lane,
-            None => open_lane(epoch).await?,
+            None => open_lane(connection).await?,
         };
         let options = BasicPublishOptions {
             mandatory: true,
@@ -323,8 +331,8 @@ impl Drop for Busy {
     }
 }
 
-async fn open_lane(epoch: &Epoch) -> Result<Channel, Failure> {
-    let opened = epoch.publishing.create_channel();
+async fn open_lane(connection: &Connection) -> Result<Channel, Failure> {
+    let opened = connection.create_channel();
     let lane = within(STEP_TIMEOUT, "open a channel", opened).await?;
     let answer = lane.confirm_select(ConfirmSelectOptions::default());
     within(STEP_TIMEOUT, "ask for confirms", answer).await?;

@@ -15,20 +15,20 @@ use warren_protocol::{Address, Encoding};
 
 use crate::{Epitaph, Kind, Message, PublishError};
 
-const APP_ID: &str = "warren";
+pub(super) const APP_ID: &str = "warren";
 const ATTEMPT: &str = "x-warren-attempt";
 const DEADLINE: &str = "x-warren-deadline";
-const REASON: &str = "x-warren-reason";
-const ERROR: &str = "x-warren-error";
-const PLUGIN: &str = "x-warren-plugin";
-const HOST: &str = "x-warren-host";
+pub(super) const REASON: &str = "x-warren-reason";
+pub(super) const ERROR: &str = "x-warren-error";
+pub(super) const PLUGIN: &str = "x-warren-plugin";
+pub(super) const HOST: &str = "x-warren-host";
 const FIRST: &str = "x-warren-first";
 const NOT_BEFORE: &str = "x-warren-not-before";
-const DIED: &str = "x-warren-died";
+pub(super) const DIED: &str = "x-warren-died";
 const TRACE_PARENT: &str = "traceparent";
 
 /// Survives a restart of the broker.
-const PERSISTENT: u8 = 2;
+pub(super) const PERSISTENT: u8 = 2;
 const TRANSIENT: u8 = 1;
 
 /// The longest text of a dead letter's header, in bytes. All properties of a message share one
@@ -196,7 +196,7 @@ fn kind_name(kind: Kind) -> &'static str {
 }
 
 /// Any of AMQP's integers: clients choose differently.
-fn integer(value: &AMQPValue) -> Option<u64> {
+pub(super) fn integer(value: &AMQPValue) -> Option<u64> {
     match *value {
         AMQPValue::ShortShortInt(n) => u64::try_from(n).ok(),
         AMQPValue::ShortShortUInt(n) => Some(n.into()),
@@ -210,7 +210,7 @@ fn integer(value: &AMQPValue) -> Option<u64> {
     }
 }
 
-fn string(value: &AMQPValue) -> Option<String> {
+pub(super) fn string(value: &AMQPValue) -> Option<String> {
     match value {
         AMQPValue::LongString(text) => String::from_utf8(text.as_bytes().to_vec()).ok(),
         AMQPValue::ShortString(text) => Some(text.as_str().to_owned()),
@@ -227,7 +227,7 @@ fn short(text: &str) -> Result<ShortString, PublishError> {
 }
 
 /// A header's text, cut at a character.
-fn text(text: &str) -> AMQPValue {
+pub(super) fn text(text: &str) -> AMQPValue {
     let end = text.floor_char_boundary(MAX_HEADER_BYTES);
     AMQPValue::LongString(LongString::from(text.get(..end).unwrap_or_default()))
 }
