@@ -113,6 +113,21 @@ impl Row {
         );
     }
 
+    /// Notes what was counted where nothing runs. Something lost or unexpected is a failure.
+    pub fn counted(&mut self, attempted: usize, lost: usize, unexpected: usize, twice: usize) {
+        for (name, n) in [
+            ("attempted", attempted),
+            ("acknowledged", attempted),
+            ("lost", lost),
+            ("unexpected", unexpected),
+            ("duplicated", twice),
+        ] {
+            self.members.insert(name.to_owned(), n.into());
+        }
+        self.check(lost == 0, format!("{lost} lost"));
+        self.check(unexpected == 0, format!("{unexpected} unexpected"));
+    }
+
     /// How many runs may be repeated, at the most.
     pub fn allow_duplicates(&mut self, n: usize) {
         self.members.insert("allowed".to_owned(), n.into());

@@ -16,7 +16,6 @@ use crate::{now_ms, secs};
 use scene::{Scene, held, others, slot};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "long: tests/faults runs it"]
 async fn f24_a_leader_that_is_killed_holds_publishers_up_for_seconds_only() {
     const N_KILLS: usize = 3;
     let mut row = Row::new("F24", "3 nodes: the leader's node killed");
@@ -26,22 +25,23 @@ async fn f24_a_leader_that_is_killed_holds_publishers_up_for_seconds_only() {
     let mut slowest = Duration::ZERO;
     for _ in 0..N_KILLS {
         let leader = scene.cluster.leader_of(&names::work("FL")).await;
+        let from = now_ms();
         scene.cluster.kill(leader).await;
-        slowest = slowest.max(scene.until_next_effect().await);
         tokio::time::sleep(secs(8)).await;
         scene.cluster.start_again().await;
         scene.whole().await;
         tokio::time::sleep(secs(3)).await;
+        slowest = slowest.max(scene.longest_gap(None, from, now_ms()).await);
     }
     row.injected(format!("{N_KILLS} kill -9 of the leader's node"));
     let stall = scene.judge(&mut row, loads, 2, N_KILLS * held(2)).await;
     row.recovery(slowest, secs(10));
+    row.note("recovery: the longest time without an effect");
     check_stall(&mut row, stall, secs(10));
     row.finish();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "long: tests/faults runs it"]
 async fn f25_halves_cost_nothing_and_who_is_on_the_smaller_side_goes_over() {
     partition(
         "F25-halves",
@@ -52,7 +52,6 @@ async fn f25_halves_cost_nothing_and_who_is_on_the_smaller_side_goes_over() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "long: tests/faults runs it"]
 async fn f25_a_node_that_nobody_reaches_costs_nothing() {
     partition(
         "F25-node",
@@ -63,7 +62,6 @@ async fn f25_a_node_that_nobody_reaches_costs_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "long: tests/faults runs it"]
 async fn f25_two_nodes_that_do_not_reach_each_other_cost_nothing() {
     let cut = |node| Cut::Pair(node, others(node)[0]);
     partition(
@@ -75,7 +73,6 @@ async fn f25_two_nodes_that_do_not_reach_each_other_cost_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "long: tests/faults runs it"]
 async fn f25_a_ring_of_half_cuts_costs_nothing() {
     partition(
         "F25-ring",
@@ -128,9 +125,9 @@ async fn partition(id: &str, fault: &str, cut: impl Fn(usize) -> Cut) {
             );
         }
         scene.cluster.heal(cut);
-        recovery = recovery.max(scene.until_next_effect().await);
         scene.whole().await;
         tokio::time::sleep(secs(3)).await;
+        recovery = recovery.max(scene.longest_gap(None, to, now_ms()).await);
     }
     row.injected("2 cuts");
     scene.judge(&mut row, loads, 2, 2 * held(2)).await;
@@ -139,7 +136,6 @@ async fn partition(id: &str, fault: &str, cut: impl Fn(usize) -> Cut) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "long: tests/faults runs it"]
 async fn f26_without_a_majority_nothing_is_promised_and_nothing_is_lost() {
     let mut row = Row::new("F26", "3 nodes: two of them down for 30 s");
     let mut scene = Scene::new().await;
@@ -180,9 +176,10 @@ async fn f26_without_a_majority_nothing_is_promised_and_nothing_is_lost() {
         format!("confirmed without a majority: {n_before:?} before, {n_after:?} after"),
     );
     scene.cluster.start_again().await;
-    let recovery = scene.until_next_effect().await;
+    let from = now_ms();
     scene.whole().await;
     tokio::time::sleep(secs(3)).await;
+    let recovery = scene.longest_gap(None, from, now_ms()).await;
     row.injected("1 time two nodes killed at once");
     row.note(format!(
         "{n_refused} probes were told that the broker is unavailable"
@@ -194,7 +191,6 @@ async fn f26_without_a_majority_nothing_is_promised_and_nothing_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "long: tests/faults runs it"]
 async fn f27_a_rolling_restart_of_the_nodes_is_hardly_noticed() {
     let mut row = Row::new("F27", "3 nodes: rolling restart under load");
     let mut scene = Scene::new().await;

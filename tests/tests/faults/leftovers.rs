@@ -18,7 +18,6 @@ const CONCURRENCY: u16 = 4;
 const LATEST: u64 = 90;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "long: tests/faults runs it"]
 async fn f41_a_job_by_id_whose_host_dies_becomes_a_dead_letter() {
     const N_JOBS: usize = 20;
     let mut row = Row::new("F41", "job by worker id, its host dies");

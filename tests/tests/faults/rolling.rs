@@ -19,7 +19,6 @@ const N_JOBS: usize = 60;
 const N_RESTARTS: usize = 25;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "long: tests/faults runs it"]
 async fn f28_jobs_that_only_waited_in_a_host_do_not_age_with_its_restarts() {
     let mut row = Row::new(
         "F28",

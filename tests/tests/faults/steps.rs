@@ -6,7 +6,8 @@ use warren_bus::{RabbitMq, RabbitMqConfig};
 use warren_tests::{
     eventually, eventually_within,
     faults::{
-        At, Ground, LEDGER, LEDGER_NEXT, Method, Proxy, Row, Who, job, limits, publish_until_stored,
+        At, Direction, Ground, LEDGER, LEDGER_NEXT, Method, Proxy, Row, Who, job, limits,
+        publish_until_stored,
     },
     soon,
 };
@@ -117,7 +118,17 @@ async fn run(
     key: &str,
 ) -> (usize, usize) {
     let victim = ground.host("victim", [LEDGER], &limits(4, ""));
+    let published = || {
+        let (to, method) = (Direction::ToServer, Method::BASIC_PUBLISH);
+        proxy.n_frames(to, method, Who::Role("publish"))
+    };
+    let before = published();
     let victim = victim.with_broker(&proxy.url()).start().await;
+    // Its card and its greeting are no step of a job.
+    eventually("the host has introduced itself", async || {
+        (published() >= before + 2).then_some(())
+    })
+    .await;
     let job = job(key, &["FL:*", "FM:*"], step.data.clone());
     let effects = async |worker_type: &str| {
         let effects = ground.ledger.effects(worker_type).await;

@@ -66,7 +66,7 @@ impl RabbitMqConfig {
     /// How often each side shows that it lives: a dead peer is noticed after about 21 s.
     pub const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(7);
     /// How long a publish may take in all.
-    pub const DEFAULT_PUBLISH_TIMEOUT: Duration = Duration::from_secs(10);
+    pub const DEFAULT_PUBLISH_TIMEOUT: Duration = Duration::from_secs(8);
 
     /// The defaults for the given nodes and host name.
     #[must_use]

@@ -39,6 +39,10 @@ const MAX_LANES: usize = 64;
 const LATE_CONFIRM: Duration = Duration::from_secs(20);
 /// How long a dead letter waits to be logged.
 const LOG_TIMEOUT: Duration = Duration::from_secs(2);
+/// A channel that is opened while the leader of a quorum queue fails is nacked until that node is
+/// back (RabbitMQ 3.10.8, tried on three nodes), and a newer one is not: only a queue that refuses a
+/// message on several channels is full.
+const NACKS_TO_BELIEVE: u32 = 2;
 /// Between two tries of a publish whose channel broke while the connection is well.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
@@ -192,6 +196,7 @@ async fn send(shared: &Shared, parcel: &Parcel<'_>) -> Result<(), PublishError> 
     let limit = shared.config.publish_timeout;
     let deadline = Instant::now() + limit;
     let mut last_failure = None;
+    let mut n_nacks = 0;
     let answered = timeout_at(deadline, async {
         loop {
             let Some(epoch) = shared.living_epoch().await else {
@@ -199,10 +204,20 @@ async fn send(shared: &Shared, parcel: &Parcel<'_>) -> Result<(), PublishError> 
             };
             let sending = async {
                 epoch.gate_is_open().await;
-                epoch.lanes.send(&epoch.publishing, parcel).await
+                let connection = &epoch.publishing;
+                if n_nacks == 0 {
+                    epoch.lanes.send(connection, parcel).await
+                } else {
+                    epoch.lanes.send_on_new(connection, parcel).await
+                }
             };
             let failure = tokio::select! {
                 confirmation = sending => match confirmation {
+                    Ok(Confirmation::Nack(_)) if n_nacks < NACKS_TO_BELIEVE => {
+                        n_nacks += 1;
+                        tokio::time::sleep(RETRY_PAUSE).await;
+                        continue;
+                    }
                     Ok(confirmation) => return verdict(confirmation, parcel.key),
                     Err(failure) => failure,
                 },
@@ -261,7 +276,7 @@ pub(super) fn verdict(confirmation: Confirmation, key: &str) -> Result<(), Publi
 
 impl Lanes {
     /// Sends on a lane of its own and waits for the answer. A lane goes back to the pool only
-    /// after a whole exchange; an error closes it.
+    /// after a whole exchange; an error closes it, and so does a nack.
     pub(super) async fn send(
         &self,
         connection: &Connection,
@@ -275,6 +290,30 @@ impl Lanes {
             Some(lane) => lane,
             None => open_lane(connection).await?,
         };
+        lanes.exchange(lane, permit, parcel).await
+    }
+
+    /// As [`Lanes::send`], on a lane that nothing has been sent on.
+    async fn send_on_new(
+        &self,
+        connection: &Connection,
+        parcel: &Parcel<'_>,
+    ) -> Result<Confirmation, Failure> {
+        let lanes = self.clone();
+        let Ok(permit) = Arc::clone(&lanes.free).acquire_owned().await else {
+            return Err(Failure::Ended("the bus is closed"));
+        };
+        let lane = open_lane(connection).await?;
+        lanes.exchange(lane, permit, parcel).await
+    }
+
+    async fn exchange(
+        self,
+        lane: Channel,
+        permit: OwnedSemaphorePermit,
+        parcel: &Parcel<'_>,
+    ) -> Result<Confirmation, Failure> {
+        let lanes = self;
         let options = BasicPublishOptions {
             mandatory: true,
             ..BasicPublishOptions::default()
@@ -301,7 +340,9 @@ impl Lanes {
             return Err(Failure::Ended("the lane is gone"));
         };
         let confirmation = confirmation?;
-        busy.lanes.give_back(lane);
+        if !matches!(confirmation, Confirmation::Nack(_)) {
+            busy.lanes.give_back(lane);
+        }
         Ok(confirmation)
     }
 

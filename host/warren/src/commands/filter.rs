@@ -34,7 +34,7 @@ pub struct Filter {
     pub until: Option<Moment>,
     /// With this value in what the job carries, at a JSON pointer: --where /params/title=Alien
     #[arg(long = "where", value_name = "POINTER=VALUE", value_parser = parse_condition)]
-    pub wheres: Vec<Condition>,
+    pub conditions: Vec<Condition>,
 }
 
 /// A value at a place.
@@ -54,7 +54,7 @@ impl Filter {
             plugin,
             since,
             until,
-            wheres,
+            conditions,
         } = self;
         let message = &letter.message;
         let contains = |text: &str, part: &Option<String>| {
@@ -66,7 +66,7 @@ impl Filter {
             && contains(letter.plugin.as_deref().unwrap_or_default(), plugin)
             && since.is_none_or(|since| letter.died_ms >= Some(since.ms(now_ms)))
             && until.is_none_or(|until| letter.died_ms.is_some_and(|died| died < until.ms(now_ms)))
-            && (wheres.is_empty() || carries(letter, wheres))
+            && (conditions.is_empty() || carries(letter, conditions))
     }
 
     /// The moment before which nothing is meant.

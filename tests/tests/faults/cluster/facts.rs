@@ -2,62 +2,30 @@
 //! (RELIABILITY "What is lost / duplicated"). No host takes part: where one of these fails, RabbitMQ
 //! has changed.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::{Duration, Instant},
-};
+mod probe;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use lapin::{
-    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ExchangeKind,
-    options::{
-        BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
-        QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
-    },
-    types::{AMQPValue, FieldTable},
+    Channel, Connection,
+    options::{BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions},
+    types::FieldTable,
 };
 use tokio::time::{sleep, timeout};
 use warren_tests::{Cluster, Cut, eventually};
 
 use crate::secs;
-
-const JOBS: &str = "jobs";
-/// A node's silence is noticed within about 22 s.
-const LIMIT: Duration = Duration::from_secs(40);
-const DURABLE: QueueDeclareOptions = QueueDeclareOptions {
-    passive: false,
-    durable: true,
-    exclusive: false,
-    auto_delete: false,
-    nowait: false,
-};
-const EXCLUSIVE: QueueDeclareOptions = QueueDeclareOptions {
-    passive: false,
-    durable: false,
-    exclusive: true,
-    auto_delete: false,
-    nowait: false,
+use probe::{
+    Answer, DURABLE, EXCLUSIVE, Flood, JOBS, confirming, connect, declare, n_messages, of_type,
+    publish,
 };
 
 type Step = BoxFuture<'static, lapin::Result<()>>;
 
-/// What the broker said of a publish.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Answer {
-    Confirmed,
-    Returned,
-    Refused,
-    Silence,
-}
-
 /// So a job by id, and a reply, are told from lost ones; and so the inbox of a host is drawn again.
 /// The old one must then be unbound: its bindings come back with its node.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "long: tests/faults runs it"]
 async fn a_classic_queue_without_its_node_is_not_found_and_comes_back_with_its_bindings() {
     let mut cluster = Cluster::start().await;
     let here = connect(&cluster, 0).await;
@@ -100,7 +68,6 @@ async fn a_classic_queue_without_its_node_is_not_found_and_comes_back_with_its_b
 /// Nothing that the broker confirms is lost with its node; what it refuses may be there all the
 /// same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "long: tests/faults runs it"]
 async fn a_classic_queue_confirms_nothing_that_it_does_not_keep() {
     let mut cluster = Cluster::start().await;
     let here = connect(&cluster, 0).await;
@@ -135,7 +102,6 @@ async fn a_classic_queue_confirms_nothing_that_it_does_not_keep() {
 
 /// So a stream beside the dead letters costs publishers seconds when its node dies.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "long: tests/faults runs it"]
 async fn quorum_queues_and_streams_confirm_without_the_node_that_led_them() {
     let mut cluster = Cluster::start().await;
     declare_both(&cluster).await;
@@ -160,7 +126,6 @@ async fn quorum_queues_and_streams_confirm_without_the_node_that_led_them() {
 /// A quorum queue has a new leader within seconds (`aten` watches it). A stream waits until the
 /// nodes give each other up (`net_ticktime`), and with it whatever is published to both.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "long: tests/faults runs it"]
 async fn a_silent_node_holds_up_its_streams_for_longer_than_its_quorum_queues() {
     let cluster = Cluster::start().await;
     declare_both(&cluster).await;
@@ -182,6 +147,59 @@ async fn a_silent_node_holds_up_its_streams_for_longer_than_its_quorum_queues() 
     eprintln!("the longest confirm: {quorum:?} of a quorum queue, {both:?} of a stream too");
     assert!(quorum < secs(10), "{quorum:?}");
     assert!(both < secs(35), "{both:?}");
+}
+
+/// A nack is no proof of a full queue: a channel that publishes for the first time while a leader is
+/// elected is refused for as long as the dead leader is away, and a new channel is not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_channel_that_begins_during_an_election_is_refused_until_the_dead_node_is_back() {
+    let mut cluster = Cluster::start().await;
+    declare_both(&cluster).await;
+    let leader = cluster.leader_of("quorum").await;
+    let here = Arc::new(connect(&cluster, (leader + 1) % 3).await);
+    let opening = here.clone();
+    let opened = tokio::spawn(async move {
+        let mut channels = Vec::new();
+        // An election takes some 0.3 s.
+        while channels.len() < 200 {
+            let channel = confirming(&opening).await;
+            channels.push(tokio::spawn(async move {
+                let first = publish(&channel, "alone").await;
+                (channel, first)
+            }));
+            sleep(Duration::from_millis(10)).await;
+        }
+        channels
+    });
+    cluster.kill(leader).await;
+    let mut refused = Vec::new();
+    for opened in opened.await.unwrap() {
+        let (channel, first) = opened.await.unwrap();
+        if first == Answer::Refused {
+            refused.push(channel);
+        }
+    }
+    assert!(!refused.is_empty(), "no channel has seen the election");
+    for _ in 0..5 {
+        for channel in &refused {
+            assert_eq!(publish(channel, "alone").await, Answer::Refused);
+        }
+        let new = confirming(&here).await;
+        assert_eq!(publish(&new, "alone").await, Answer::Confirmed);
+        sleep(secs(1)).await;
+    }
+    cluster.start_again().await;
+    eventually("the refused channels are of use again", async || {
+        let mut answers = Vec::new();
+        for channel in &refused {
+            answers.push(publish(channel, "alone").await);
+        }
+        answers
+            .iter()
+            .all(|answer| *answer == Answer::Confirmed)
+            .then_some(())
+    })
+    .await;
 }
 
 /// Both on the same node, which leads them.
@@ -270,123 +288,4 @@ async fn not_found(connection: &Connection) {
         async move { channel.queue_delete(inbox(), options).await.map(drop) }.boxed()
     })
     .await;
-}
-
-async fn connect(cluster: &Cluster, node: usize) -> Connection {
-    let url = cluster.url(node);
-    Connection::connect(&url, ConnectionProperties::default())
-        .await
-        .unwrap()
-}
-
-async fn confirming(connection: &Connection) -> Channel {
-    let channel = connection.create_channel().await.unwrap();
-    channel
-        .confirm_select(ConfirmSelectOptions::default())
-        .await
-        .unwrap();
-    channel
-}
-
-async fn declare(connection: &Connection, queue: &str, queue_type: &str, keys: &[&str]) {
-    let channel = connection.create_channel().await.unwrap();
-    let options = ExchangeDeclareOptions {
-        durable: true,
-        ..ExchangeDeclareOptions::default()
-    };
-    let none = FieldTable::default;
-    let declared = channel.exchange_declare(JOBS.into(), ExchangeKind::Direct, options, none());
-    declared.await.unwrap();
-    let declared = channel.queue_declare(queue.into(), DURABLE, of_type(queue_type));
-    declared.await.unwrap();
-    for key in keys {
-        let (key, options) = ((*key).into(), QueueBindOptions::default());
-        let bound = channel.queue_bind(queue.into(), JOBS.into(), key, options, none());
-        bound.await.unwrap();
-    }
-}
-
-fn of_type(queue_type: &str) -> FieldTable {
-    let mut table = FieldTable::default();
-    table.insert(
-        "x-queue-type".into(),
-        AMQPValue::LongString(queue_type.into()),
-    );
-    if queue_type == "stream" {
-        table.insert("x-max-age".into(), AMQPValue::LongString("30D".into()));
-    }
-    table
-}
-
-async fn n_messages(connection: &Connection, queue: &str) -> Option<u32> {
-    let channel = connection.create_channel().await.unwrap();
-    let passive = QueueDeclareOptions {
-        passive: true,
-        ..DURABLE
-    };
-    let declared = channel.queue_declare(queue.into(), passive, FieldTable::default());
-    declared.await.ok().map(|queue| queue.message_count())
-}
-
-async fn publish(channel: &Channel, key: &str) -> Answer {
-    let options = BasicPublishOptions {
-        mandatory: true,
-        ..BasicPublishOptions::default()
-    };
-    let properties = BasicProperties::default().with_delivery_mode(2);
-    let body = [b'x'; 300];
-    let sent = channel.basic_publish(JOBS.into(), key.into(), options, &body, properties);
-    answer(sent.await.unwrap()).await
-}
-
-async fn answer(confirm: lapin::PublisherConfirm) -> Answer {
-    match timeout(LIMIT, confirm).await {
-        Ok(Ok(Confirmation::Ack(None))) => Answer::Confirmed,
-        Ok(Ok(Confirmation::Ack(Some(_)))) => Answer::Returned,
-        Ok(Ok(Confirmation::Nack(_))) => Answer::Refused,
-        _ => Answer::Silence,
-    }
-}
-
-/// Publishes that do not wait for each other.
-struct Flood {
-    stop: Arc<AtomicBool>,
-    task: tokio::task::JoinHandle<BTreeMap<Answer, (usize, Duration)>>,
-}
-
-impl Flood {
-    async fn start(connection: &Connection, key: &'static str, pause: Duration) -> Self {
-        let channel = confirming(connection).await;
-        let stop = Arc::new(AtomicBool::new(false));
-        let is_over = stop.clone();
-        let task = tokio::spawn(async move {
-            let mut publishes = Vec::new();
-            while !is_over.load(Ordering::Relaxed) {
-                let channel = channel.clone();
-                publishes.push(tokio::spawn(async move {
-                    let since = Instant::now();
-                    (publish(&channel, key).await, since.elapsed())
-                }));
-                // As fast as it goes is some 10 in a millisecond.
-                if !pause.is_zero() || publishes.len() % 10 == 0 {
-                    sleep(pause.max(Duration::from_millis(1))).await;
-                }
-            }
-            let mut counts = BTreeMap::new();
-            for publish in publishes {
-                let (answer, took) = publish.await.unwrap();
-                let (n, longest) = counts.entry(answer).or_insert((0, Duration::ZERO));
-                *n += 1;
-                *longest = took.max(*longest);
-            }
-            counts
-        });
-        Self { stop, task }
-    }
-
-    /// How many got each answer, and the longest that it took.
-    async fn finish(self) -> BTreeMap<Answer, (usize, Duration)> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.task.await.unwrap()
-    }
 }

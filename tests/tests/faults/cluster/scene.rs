@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::json;
@@ -13,7 +13,7 @@ use warren_tests::{
     try_within,
 };
 
-use crate::{now_ms, secs};
+use crate::secs;
 
 const CONCURRENCY: u16 = 8;
 /// Jobs in a second, of each producer.
@@ -92,17 +92,6 @@ impl Scene {
         moments.sort_unstable();
         let gaps = moments.windows(2).map(|pair| pair[1] - pair[0]);
         Duration::from_millis(u64::try_from(gaps.max().unwrap_or_default()).unwrap())
-    }
-
-    /// How long it takes from now until an effect is newer than now.
-    pub(crate) async fn until_next_effect(&self) -> Duration {
-        let (now, since) = (now_ms(), Instant::now());
-        let newer = try_within(secs(90), async || {
-            let effects = self.ledger.effects("FL").await;
-            effects.iter().any(|run| run.at_ms >= now).then_some(())
-        });
-        newer.await;
-        since.elapsed()
     }
 
     /// Ends the producers and judges. `allowed`: how many runs may be repeated for the faults
@@ -222,15 +211,19 @@ impl Scene {
     }
 }
 
+#[allow(
+    clippy::print_stderr,
+    reason = "a row that fails shows what the nodes logged"
+)]
 impl Drop for Scene {
     fn drop(&mut self) {
         if std::thread::panicking() {
             for node in 0..3 {
-                eprintln!("--- what c{} complained of:", node + 1);
+                eprintln!("--- what c{} has to say:", node + 1);
                 let log = self.cluster.log(node);
-                let complaints = ["[error]", "[warning]"];
+                let words = ["[error]", "[warning]", "q.FL", "rabbit on node"];
                 for line in log.lines() {
-                    if complaints.iter().any(|word| line.contains(word)) {
+                    if words.iter().any(|word| line.contains(word)) {
                         eprintln!("{line}");
                     }
                 }
