@@ -392,11 +392,20 @@ async fn an_alarm_of_the_broker_is_told_and_acknowledgements_go_on() {
     let worker = new_worker();
     let mut jobs = bus.join(&worker, 10).await.unwrap();
     bus.publish(job(&worker, "before")).await.unwrap();
+    let waiting = new_worker();
+    drop(bus.join(&waiting, 1).await.unwrap());
+    bus.leave(&waiting).await;
+    bus.publish(job(&waiting, "waits")).await.unwrap();
     broker.ctl(&["set_vm_memory_high_watermark", "0"]).await;
     let (blocked, told) = tokio::join!(bus.publish(job(&worker, "meanwhile")), async {
         let told = health(&bus, |health| !health.connected).await;
         let before = soon("a job", jobs.recv()).await.unwrap();
         before.ack().await.unwrap();
+        // A host that comes now takes what waits: that is what ends alarms.
+        let (late, _inbox) = connect(&broker.url());
+        let mut jobs = late.join(&waiting, 1).await.unwrap();
+        let waits = soon("a job that waited", jobs.recv()).await.unwrap();
+        waits.ack().await.unwrap();
         broker.ctl(&["set_vm_memory_high_watermark", "0.6"]).await;
         told
     });
