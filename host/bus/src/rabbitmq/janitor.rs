@@ -142,10 +142,8 @@ async fn watch_over(shared: &Shared, epoch: &Epoch, lock: &Channel) -> Result<()
     loop {
         tokio::select! {
             // Not in the middle of a round: a message that is being moved would be moved twice.
-            () = shared.closing.cancelled() => {
-                topology::close(lock).await;
-                return Ok(());
-            }
+            // The lock goes with its connection, which is closed in a moment.
+            () = shared.closing.cancelled() => return Ok(()),
             card = cards.next() => match card {
                 Some(Ok(card)) => take_card(&mut watched, card).await,
                 Some(Err(error)) => return Err(Failure::Refused("consume the cards", error)),
