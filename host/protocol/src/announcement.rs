@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::{
     CodecError, Encoding, Identity,
-    codec::{Form, Object, Raw, Value},
+    codec::{self, Form, Object, Raw, Value},
 };
 
 /// The body of `worker.getAll`: this very text, in every encoding.
@@ -27,7 +27,7 @@ impl Encoding {
     /// # Errors
     /// [`CodecError`] when the body is not an identity in this encoding.
     pub fn decode_identity(self, body: &Bytes) -> Result<Identity, CodecError> {
-        Object::of_body(self, body)?.identity()
+        codec::decode(self, body, |body| Object::of_body(self, body)?.identity())
     }
 
     /// Writes the body of `worker.new.send`, `worker.new.resend` and `worker.del`.
@@ -43,15 +43,17 @@ impl Encoding {
     /// # Errors
     /// [`CodecError`] when the body is not a list in this encoding.
     pub fn decode_worker_list(self, body: &Bytes) -> Result<Vec<ListEntry>, CodecError> {
-        let entries = match self {
-            Self::Bson => Object::of_body(self, body)?.into_values().collect(),
-            Self::Json | Self::MessagePack => Raw {
-                form: Form::standalone(self),
-                bytes: body,
-            }
-            .array("message")?,
-        };
-        entries.into_iter().map(ListEntry::read).collect()
+        codec::decode(self, body, |body| {
+            let entries = match self {
+                Self::Bson => Object::of_body(self, body)?.into_values().collect(),
+                Self::Json | Self::MessagePack => Raw {
+                    form: Form::standalone(self),
+                    bytes: body,
+                }
+                .array("message")?,
+            };
+            entries.into_iter().map(ListEntry::read).collect()
+        })
     }
 
     /// Writes the body of `worker.list`.

@@ -15,6 +15,7 @@ mod value;
 use std::{borrow::Cow, fmt};
 
 use ::bson::spec::ElementType;
+use bytes::Bytes;
 
 use crate::{CodecError, Encoding};
 pub(crate) use object::Object;
@@ -129,6 +130,33 @@ pub(crate) fn write(encoding: Encoding, value: &Value<'_>) -> Result<(Form, Vec<
         }
     };
     Ok((form, out))
+}
+
+/// Reads a body that stands on its own. A JSON text with halves of surrogate pairs is read without
+/// them: it is only looked for them when it has failed.
+pub(crate) fn decode<T>(
+    encoding: Encoding,
+    body: &Bytes,
+    decode: impl Fn(&Bytes) -> Result<T, CodecError>,
+) -> Result<T, CodecError> {
+    decode(body).or_else(|fault| match (encoding, &fault) {
+        (Encoding::Json, CodecError::Malformed { .. }) => match json::without_half_pairs(body) {
+            Some(sound) => decode(&sound.into()),
+            None => Err(fault),
+        },
+        _ => Err(fault),
+    })
+}
+
+/// Writes an object that has been checked again, with one more field at its end.
+pub(crate) fn append(object: Raw<'_>, key: &str, text: &str) -> Result<Vec<u8>, CodecError> {
+    let mut out = Vec::with_capacity(object.bytes.len() + key.len() + text.len() + 16);
+    match object.form {
+        Form::Json => json::append(&mut out, object.bytes, key, text)?,
+        Form::Bson(_) => bson::append(&mut out, object.bytes, key, text)?,
+        Form::MessagePack => msgpack::append(&mut out, object.bytes, key, text)?,
+    }
+    Ok(out)
 }
 
 impl fmt::Display for Form {

@@ -64,7 +64,9 @@ impl Encoding {
     /// # Errors
     /// When the body is not a job in this encoding.
     pub fn decode_job(self, body: &Bytes) -> Result<Job, CodecError> {
-        self.job(&Object::of_body(self, body)?, body)
+        codec::decode(self, body, |body| {
+            self.job(&Object::of_body(self, body)?, body)
+        })
     }
 
     /// Writes the body of `worker.next`.
@@ -80,10 +82,12 @@ impl Encoding {
     /// # Errors
     /// When the body is not an acknowledgement in this encoding.
     pub fn decode_ack(self, body: &Bytes) -> Result<Acknowledgement, CodecError> {
-        let object = Object::of_body(self, body)?;
-        Ok(Acknowledgement {
-            job: self.job(&object, body)?,
-            ignore_update: object.flag("ignoreUpdate")?,
+        codec::decode(self, body, |body| {
+            let object = Object::of_body(self, body)?;
+            Ok(Acknowledgement {
+                job: self.job(&object, body)?,
+                ignore_update: object.flag("ignoreUpdate")?,
+            })
         })
     }
 
@@ -104,20 +108,7 @@ impl Encoding {
     /// # Errors
     /// When the body is not an error in this encoding.
     pub fn decode_error(self, body: &Bytes) -> Result<JobError, CodecError> {
-        let object = Object::of_body(self, body)?;
-        let target = match object.get("target") {
-            Some(target) if target.kind() == Kind::Object => {
-                ErrorTarget::Worker(target.object("target")?.identity()?)
-            }
-            _ => ErrorTarget::Id(object.text("target")?),
-        };
-        Ok(JobError {
-            target,
-            error: object.text("error")?,
-            id: object.text("id")?,
-            data: self.data(&object, body),
-            cause: object.get("warren").and_then(cause),
-        })
+        codec::decode(self, body, |body| self.job_error(body))
     }
 
     /// Writes the body of `error`. The cause comes last, as `warren`, and only where there is one.
@@ -157,6 +148,23 @@ impl Encoding {
             data: self.data(object, body),
             sender: object.object("sender")?.identity()?,
             id: object.text("id")?,
+        })
+    }
+
+    fn job_error(self, body: &Bytes) -> Result<JobError, CodecError> {
+        let object = Object::of_body(self, body)?;
+        let target = match object.get("target") {
+            Some(target) if target.kind() == Kind::Object => {
+                ErrorTarget::Worker(target.object("target")?.identity()?)
+            }
+            _ => ErrorTarget::Id(object.text("target")?),
+        };
+        Ok(JobError {
+            target,
+            error: object.text("error")?,
+            id: object.text("id")?,
+            data: self.data(&object, body),
+            cause: object.get("warren").and_then(cause),
         })
     }
 

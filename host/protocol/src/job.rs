@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rand::RngExt;
 
-use crate::{Payload, Stop};
+use crate::{Address, Payload, Stop, WorkerId};
 
 /// Who sent something, or who a worker is: the two texts that MicroServices.js writes.
 ///
@@ -43,6 +43,19 @@ impl Job {
     #[must_use]
     pub fn next_stop(&self) -> Option<&Stop> {
         self.route.get(self.position.checked_add(1)?)
+    }
+}
+
+impl Job {
+    /// Who waits for what becomes of a job that a Node worker has sent: the worker at the end of its
+    /// route, else its sender. `None` when neither has the id of a worker.
+    #[must_use]
+    pub fn waits(&self) -> Option<WorkerId> {
+        let end = self.route.last().filter(|_| self.next_stop().is_some());
+        match end.map(Stop::address) {
+            Some(Ok(Address::One(id))) => Some(id),
+            _ => self.sender.id.parse().ok(),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod encoding;
 mod envelope;
 mod error;
 mod job;
+mod mixed;
 mod outcome;
 mod payload;
 pub mod topic;

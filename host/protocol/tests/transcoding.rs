@@ -143,24 +143,107 @@ fn what_only_msgpack_says_becomes_words_in_json_and_comes_back() {
         r#"{"$msgpackExt":{"type":-123,"base64":"AQID"}}"#,
     );
     check(
-        b"\xcf\x00\x20\x00\x00\x00\x00\x00\x01",
-        r#"{"$numberLong":"9007199254740993"}"#,
+        b"\xcf\x00\x20\x00\x00\x00\x00\x00\x02",
+        r#"{"$numberLong":"9007199254740994"}"#,
     );
     check(
         b"\xd3\x80\x00\x00\x00\x00\x00\x00\x00",
         r#"{"$numberLong":"-9223372036854775808"}"#,
     );
     check(
-        &[[0xcf].as_slice(), &[0xff; 8]].concat(),
-        r#"{"$numberDecimal":"18446744073709551615"}"#,
+        b"\xcf\x80\x00\x00\x00\x00\x00\x00\x00",
+        r#"{"$numberDecimal":"9223372036854775808"}"#,
     );
+    check(
+        b"\x82\x01\xa1a\x91\x81\xc0\xc4\x00\x80",
+        concat!(
+            r#"{"$msgpackMap":[[1,"a"],[[{"$msgpackMap":[[null,"#,
+            r#"{"$binary":{"base64":"","subType":"00"}}]]}],{}]]}"#
+        ),
+    );
+}
+
+/// msgpack5 would read another integer, so it is given words.
+#[test]
+fn an_integer_that_no_javascript_number_holds_is_read_from_msgpack_and_written_in_words() {
+    for (packed, words) in [
+        (
+            b"\xcf\x00\x20\x00\x00\x00\x00\x00\x01",
+            r#"{"$numberLong":"9007199254740993"}"#,
+        ),
+        (
+            b"\xd3\x80\x00\x00\x00\x00\x00\x00\x01",
+            r#"{"$numberLong":"-9223372036854775807"}"#,
+        ),
+        (
+            b"\xcf\xff\xff\xff\xff\xff\xff\xff\xff",
+            r#"{"$numberDecimal":"18446744073709551615"}"#,
+        ),
+    ] {
+        let packed = msgpack(packed.as_slice());
+        for through in [Encoding::Json, Encoding::Bson] {
+            let there = packed.to(through).unwrap();
+            assert_eq!(text_of(&there), words);
+            let back = there.to(Encoding::MessagePack).unwrap();
+            assert_eq!(
+                back.text_field("$numberLong").is_some(),
+                words.contains("Long")
+            );
+            assert_eq!(text_of(&back), words);
+            assert_eq!(back.to(through).unwrap(), there);
+        }
+    }
+}
+
+#[test]
+fn a_map_of_words_that_is_an_object_is_left_alone() {
+    let text = r#"{"$msgpackMap":[["a",1]]}"#;
+    let packed = json(text).to(Encoding::MessagePack).unwrap();
+    assert_eq!(packed.to_bytes().unwrap().first(), Some(&0x81));
+    assert_eq!(text_of(&packed), text);
+}
+
+#[test]
+fn a_negative_zero_keeps_its_sign() {
+    let zero = wrapped("-0.0");
+    for encoding in Encoding::ALL {
+        let there = zero.to(encoding).unwrap();
+        assert_eq!(text_of(&there.to(Encoding::Bson).unwrap()), r#"{"v":-0}"#);
+    }
+}
+
+#[test]
+fn half_a_surrogate_pair_is_read_as_the_replacement_character() {
+    for (text, mended) in [
+        (r#""\ud83d""#, r#""\ufffd""#),
+        (r#""\uDE00\uD83D""#, r#""\ufffd\ufffd""#),
+        (
+            r#"{"a\ud83dA":"\ud83d\ud83d\ude00"}"#,
+            r#"{"a\ufffdA":"\ufffd\ud83d\ude00"}"#,
+        ),
+        (r#"["\\ud83d","\ud83d"]"#, r#"["\\ud83d","\ufffd"]"#),
+        (r#""\ud83d\n""#, r#""\ufffd\n""#),
+    ] {
+        assert_eq!(json(text).to_bytes().unwrap(), mended.to_owned());
+    }
+    for kept in [r#""\ud83d\ude00""#, r#""\\ud83d""#, r#""\\\\ude00""#] {
+        assert_eq!(json(kept).to_bytes().unwrap(), kept.to_owned());
+    }
+    for broken in [r#""\ud83d"#, r#""\ud83d\u""#, r#""\ud8""#, r#""\ud83d\"#] {
+        let body = Bytes::copy_from_slice(broken.as_bytes());
+        assert!(Payload::new(Encoding::Json, body).is_err(), "{broken}");
+    }
+    let job = r#"{"workers_list":["W\ud83d:*"],"data":["\ud83d"],"sender":{"id":"a","type":"b"},"id":"J"}"#;
+    let job = Encoding::Json.decode_job(&job.to_owned().into()).unwrap();
+    assert_eq!(text_of(&job.data), r#"["\ufffd"]"#);
+    assert_eq!(job.route[0].as_str(), "W\u{fffd}:*");
 }
 
 #[test]
 fn what_only_msgpack_says_comes_back_from_bson() {
     for packed in [
         b"\xc7\x03\x85\x01\x02\x03".as_slice(),
-        b"\xcf\xff\xff\xff\xff\xff\xff\xff\xff",
+        b"\x81\x01\xc0",
         b"\xcf\x80\x00\x00\x00\x00\x00\x00\x00",
         b"\xd6\xff\x00\x00\x00\x01",
     ] {
@@ -187,7 +270,7 @@ fn an_integer_beyond_the_precision_of_javascript_stays_exact() {
     );
     assert_eq!(
         bytes_in(Encoding::MessagePack, &document),
-        b"\x81\xa1v\xcf\x00\x20\x00\x00\x00\x00\x00\x01".as_slice()
+        b"\x81\xa1v\x81\xab$numberLong\xb09007199254740993".as_slice()
     );
 }
 
@@ -294,6 +377,10 @@ fn the_types_that_bson_has_given_up_are_read() {
     assert_eq!(
         document(0x0f, b"\x0f\0\0\0\x02\0\0\0c\0\x05\0\0\0\0"),
         r#"{"v":{"$code":"c","$scope":{}}}"#
+    );
+    assert_eq!(
+        document(0x05, b"\x05\0\0\0\x02\x01\0\0\0A"),
+        r#"{"v":{"$binary":{"base64":"QQ==","subType":"02"}}}"#
     );
     assert_eq!(document(0x12, b"\x05\0\0\0\0\0\0\0"), r#"{"v":5}"#);
 }

@@ -8,6 +8,11 @@ use bson::{Decimal128, oid::ObjectId, spec::ElementType};
 use super::{Fields, Form, Kind, MAX_DEPTH, Mode, Raw, Value, cursor::Cursor, extended};
 use crate::{CodecError, Encoding};
 
+/// The subtype of bytes that say their length twice.
+const OLD_BINARY: u8 = 2;
+/// A length, in front of what it counts.
+const HEAD_BYTES: usize = 4;
+
 pub(super) fn kind(element_type: ElementType) -> Kind {
     match element_type {
         ElementType::EmbeddedDocument => Kind::Object,
@@ -58,7 +63,6 @@ fn elements<'a>(
     from: &mut Cursor<'a>,
     mut element: impl FnMut(&mut Cursor<'a>, ElementType, &'a str) -> Result<(), CodecError>,
 ) -> Result<(), CodecError> {
-    const HEAD_BYTES: usize = 4;
     const END_BYTES: usize = 1;
     let start = from.clone();
     let length = length(from)?;
@@ -98,7 +102,11 @@ fn item<'a>(
         ElementType::Binary => {
             let length = length(from)?;
             let subtype = from.byte()?;
-            Value::Binary(subtype, Cow::Borrowed(from.take(length)?))
+            let mut bytes = from.part(length)?;
+            if subtype == OLD_BINARY && self::length(&mut bytes)? != bytes.rest().len() {
+                return Err(start.malformed("old binary does not end where it says"));
+            }
+            Value::Binary(subtype, Cow::Borrowed(bytes.rest()))
         }
         ElementType::Undefined | ElementType::Null => Value::Null,
         ElementType::ObjectId => Value::ObjectId(ObjectId::from_bytes(from.array()?)),
@@ -123,12 +131,15 @@ fn item<'a>(
         ElementType::JavaScriptCode => Value::Code(string(from)?.into()),
         ElementType::JavaScriptCodeWithScope => {
             let length = length(from)?;
-            let code = Value::text(string(from)?);
+            let code = string(from)?;
             let scope = extended::from_words(fields(from, mode, depth)?);
             if from.since(&start).len() != length {
                 return Err(start.malformed("code with scope does not end where it says"));
             }
-            Value::object([("$code", code), ("$scope", scope)])
+            match scope {
+                scope @ Value::Object(_) => Value::ScopedCode(Box::new((code.into(), scope))),
+                meant => Value::object([("$code", Value::text(code)), ("$scope", meant)]),
+            }
         }
         ElementType::Int32 => Value::from(i64::from(i32::from_le_bytes(from.array()?))),
         ElementType::Timestamp => {
@@ -242,8 +253,13 @@ pub(super) fn write(out: &mut Vec<u8>, value: &Value<'_>) -> Result<ElementType,
             ElementType::DateTime
         }
         Value::Binary(subtype, bytes) => {
-            out.extend(size(bytes.len())?);
+            let old = *subtype == OLD_BINARY;
+            let head = if old { HEAD_BYTES } else { 0 };
+            out.extend(size(bytes.len().saturating_add(head))?);
             out.push(*subtype);
+            if old {
+                out.extend(size(bytes.len())?);
+            }
             out.extend(bytes.as_ref());
             ElementType::Binary
         }
@@ -275,7 +291,18 @@ pub(super) fn write(out: &mut Vec<u8>, value: &Value<'_>) -> Result<ElementType,
         }
         Value::MinKey => ElementType::MinKey,
         Value::MaxKey => ElementType::MaxKey,
-        Value::Extension(..) => write(out, &extended::to_words(value).unwrap_or(Value::Null))?,
+        Value::ScopedCode(code) => {
+            let start = out.len();
+            out.extend([0; HEAD_BYTES]);
+            write_string(out, &code.0)?;
+            write(out, &code.1)?;
+            let length = size(out.len().saturating_sub(start))?;
+            patch(out, start, &length);
+            ElementType::JavaScriptCodeWithScope
+        }
+        Value::Extension(..) | Value::Map(_) => {
+            write(out, &extended::to_words(value).unwrap_or(Value::Null))?
+        }
         Value::Payload(payload) => {
             let payload = payload.to(Encoding::Bson)?;
             let raw = payload.raw();
@@ -286,6 +313,24 @@ pub(super) fn write(out: &mut Vec<u8>, value: &Value<'_>) -> Result<ElementType,
             }
         }
     })
+}
+
+/// Puts one more field at the end of a document that has been checked.
+pub(super) fn append(
+    out: &mut Vec<u8>,
+    document: &[u8],
+    key: &str,
+    text: &str,
+) -> Result<(), CodecError> {
+    out.extend(document);
+    out.pop();
+    out.push(ElementType::String as u8);
+    write_c_string(out, key)?;
+    write_string(out, text)?;
+    out.push(0);
+    let length = size(out.len())?;
+    patch(out, 0, &length);
+    Ok(())
 }
 
 /// What js-bson writes as int32: every whole number that fits, negative zero excepted.
@@ -303,7 +348,7 @@ fn document<'v>(
     fields: impl Iterator<Item = (Cow<'v, str>, &'v Value<'v>)>,
 ) -> Result<(), CodecError> {
     let start = out.len();
-    out.extend([0; 4]);
+    out.extend([0; HEAD_BYTES]);
     for (key, value) in fields {
         let tag = out.len();
         out.push(0);

@@ -13,10 +13,15 @@
 //! | BSON timestamp | `{"$timestamp": {"t": 1, "i": 2}}` |
 //! | regular expression | `{"$regularExpression": {"pattern": "^a", "options": "i"}}` |
 //! | code; lowest and highest key | `{"$code": "…"}`; `{"$minKey": 1}`, `{"$maxKey": 1}` |
+//! | code with a scope | `{"$code": "…", "$scope": {}}` |
 //! | MessagePack extension | `{"$msgpackExt": {"type": 5, "base64": "AQID"}}` (our own) |
+//! | MessagePack map with a key that is not a text | `{"$msgpackMap": [[1, "a"]]}` (our own) |
 //!
-//! Going back, an object with just such a key and a sound value is what the words mean; any other
+//! Going back, an object with just such keys and a sound value is what the words mean; any other
 //! object is itself. `{"$numberInt": "5"}` is understood too, but never written.
+//!
+//! MessagePack has integers of 64 bits, but msgpack5 rounds them. Those that a JavaScript number
+//! holds exactly are written as such; the others in words, and read in both forms.
 
 use std::borrow::Cow;
 
@@ -26,7 +31,7 @@ use bson::{DateTime, Decimal128, oid::ObjectId};
 use super::{Value, value::MAX_SAFE_INTEGER};
 
 /// The value in words, or `None` for what JSON says itself.
-pub(super) fn to_words(value: &Value<'_>) -> Option<Value<'static>> {
+pub(super) fn to_words<'a>(value: &Value<'a>) -> Option<Value<'a>> {
     let words = match value {
         Value::Number(n) if n.is_nan() => words("$numberDouble", owned("NaN")),
         Value::Number(n) if n.is_infinite() => words(
@@ -48,17 +53,34 @@ pub(super) fn to_words(value: &Value<'_>) -> Option<Value<'static>> {
         }
         Value::Regex(regex) => {
             let (pattern, options) = regex.as_ref();
+            // Extended JSON wants them in order; js-bson writes BSON without.
+            let mut options: Vec<_> = options.chars().collect();
+            options.sort_unstable();
+            let options = options.iter().collect::<String>();
             words(
                 "$regularExpression",
                 pair("pattern", owned(pattern), "options", owned(options)),
             )
         }
         Value::Code(code) => words("$code", owned(code)),
+        Value::ScopedCode(code) => {
+            let (code, scope) = code.as_ref();
+            pair("$code", owned(code), "$scope", scope.clone())
+        }
         Value::MinKey => words("$minKey", Value::Number(1.0)),
         Value::MaxKey => words("$maxKey", Value::Number(1.0)),
         Value::Extension(kind, bytes) => {
             let kind = Value::Number(f64::from(*kind));
             words("$msgpackExt", pair("type", kind, "base64", base64(bytes)))
+        }
+        Value::Map(entries) => {
+            let entry = |(key, value): &(Value<'a>, Value<'a>)| {
+                Value::Array(vec![key.clone(), value.clone()])
+            };
+            words(
+                "$msgpackMap",
+                Value::Array(entries.iter().map(entry).collect()),
+            )
         }
         Value::Null
         | Value::Bool(_)
@@ -76,12 +98,17 @@ pub(super) fn to_words(value: &Value<'_>) -> Option<Value<'static>> {
 pub(super) fn from_words<'a>(fields: Vec<(Cow<'a, str>, Value<'a>)>) -> Value<'a> {
     let meaning = match fields.as_slice() {
         [(key, value)] if key.starts_with('$') => meaning(key, value),
+        [(key, Value::Text(code)), (second, scope @ Value::Object(_))]
+            if key == "$code" && second == "$scope" =>
+        {
+            Some(Value::ScopedCode(Box::new((code.clone(), scope.clone()))))
+        }
         _ => None,
     };
     meaning.unwrap_or(Value::Object(fields))
 }
 
-fn meaning(key: &str, value: &Value<'_>) -> Option<Value<'static>> {
+fn meaning<'a>(key: &str, value: &Value<'a>) -> Option<Value<'a>> {
     Some(match (key, value) {
         ("$numberInt", Value::Text(text)) => Value::Number(f64::from(text.parse::<i32>().ok()?)),
         ("$numberLong", Value::Text(text)) => Value::Long(text.parse().ok()?),
@@ -121,20 +148,30 @@ fn meaning(key: &str, value: &Value<'_>) -> Option<Value<'static>> {
             let (kind, base64) = named(fields, "type", "base64")?;
             Value::Extension(whole(kind)?, bytes(base64)?)
         }
+        ("$msgpackMap", Value::Array(entries)) => map(entries)?,
         _ => return None,
     })
 }
 
-fn words(key: &'static str, value: Value<'static>) -> Value<'static> {
+/// A map, where it is one that is not an object.
+fn map<'a>(entries: &[Value<'a>]) -> Option<Value<'a>> {
+    let entry = |entry: &Value<'a>| match entry {
+        Value::Array(entry) => match entry.as_slice() {
+            [key, value] => Some((key.clone(), value.clone())),
+            _ => None,
+        },
+        _ => None,
+    };
+    let entries: Vec<_> = entries.iter().map(entry).collect::<Option<_>>()?;
+    let texts = entries.iter().all(|(key, _)| matches!(key, Value::Text(_)));
+    (!texts).then_some(Value::Map(entries))
+}
+
+fn words<'a>(key: &'static str, value: Value<'a>) -> Value<'a> {
     Value::object([(key, value)])
 }
 
-fn pair(
-    first: &'static str,
-    a: Value<'static>,
-    second: &'static str,
-    b: Value<'static>,
-) -> Value<'static> {
+fn pair<'a>(first: &'static str, a: Value<'a>, second: &'static str, b: Value<'a>) -> Value<'a> {
     Value::object([(first, a), (second, b)])
 }
 
@@ -150,14 +187,17 @@ fn base64(bytes: &[u8]) -> Value<'static> {
     Value::Text(Cow::Owned(BASE64.encode(bytes)))
 }
 
-/// ISO 8601 with milliseconds, where there are any, as js-bson writes it.
+/// ISO 8601 with milliseconds, where there are any, as js-bson writes it. `DateTime` takes whatever
+/// is beyond the year 9999 for the end of that year.
 fn date(ms: i64) -> Value<'static> {
+    const END_OF_9999: i64 = 253_402_300_800_000;
     let (seconds, millis) = (ms.div_euclid(1000), ms.rem_euclid(1000));
     let text = DateTime::from_millis(seconds.saturating_mul(1000)).try_to_rfc3339_string();
     match text {
-        Ok(text) if ms >= 0 && millis == 0 => owned(text),
-        Ok(text) if ms >= 0 => owned(format_args!("{}.{millis:03}Z", text.trim_end_matches('Z'))),
-        _ => long(ms),
+        _ if !(0..END_OF_9999).contains(&ms) => long(ms),
+        Ok(text) if millis == 0 => owned(text),
+        Ok(text) => owned(format_args!("{}.{millis:03}Z", text.trim_end_matches('Z'))),
+        Err(_) => long(ms),
     }
 }
 

@@ -22,6 +22,48 @@ pub(super) fn read(bytes: &[u8], mode: Mode) -> Result<Value<'_>, CodecError> {
     whole(bytes, Reader { mode, depth: 0 })
 }
 
+/// The text with U+FFFD for every half of a surrogate pair, or `None` where it has none.
+///
+/// `JSON.stringify` writes such a half of a text that was cut within a character; UTF-8 cannot say
+/// it. js-bson and msgpack5 put U+FFFD there too.
+pub(super) fn without_half_pairs(text: &[u8]) -> Option<Vec<u8>> {
+    const ESCAPE_BYTES: usize = 6;
+    let mut out = Vec::new();
+    let mut rest = text;
+    let mut found = false;
+    while let Some(at) = rest.iter().position(|byte| *byte == b'\\') {
+        let (before, from) = rest.split_at(at);
+        out.extend(before);
+        let unit = code_unit(from);
+        let next = from.get(ESCAPE_BYTES..).and_then(code_unit);
+        let length = match (unit, next) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 2 * ESCAPE_BYTES,
+            (Some(_), _) => ESCAPE_BYTES,
+            // The escaped character may be a backslash.
+            (None, _) => from.len().min(2),
+        };
+        let (escape, after) = from.split_at(length);
+        if length == ESCAPE_BYTES && matches!(unit, Some(0xd800..=0xdfff)) {
+            out.extend(br"\ufffd");
+            found = true;
+        } else {
+            out.extend(escape);
+        }
+        rest = after;
+    }
+    out.extend(rest);
+    found.then_some(out)
+}
+
+/// What an escape such as `\u00e9` at the beginning says.
+fn code_unit(text: &[u8]) -> Option<u16> {
+    let digits = text.strip_prefix(br"\u")?.get(..4)?;
+    let mut digits = digits.iter().map(|digit| char::from(*digit).to_digit(16));
+    digits.try_fold(0, |unit, digit| {
+        Some(unit << 4 | u16::try_from(digit?).ok()?)
+    })
+}
+
 /// Splits one level. What is inside has been checked.
 pub(super) fn split(bytes: &[u8]) -> Result<Fields<'_>, CodecError> {
     let fields = whole(bytes, Splitter)?;
@@ -244,28 +286,56 @@ pub(super) fn write(out: &mut Vec<u8>, value: &Value<'_>) -> Result<(), CodecErr
     Ok(())
 }
 
+/// Puts one more field at the end of an object that has been checked.
+pub(super) fn append(
+    out: &mut Vec<u8>,
+    object: &[u8],
+    key: &str,
+    text: &str,
+) -> Result<(), CodecError> {
+    let object = object.trim_ascii_end();
+    let fields = object.strip_suffix(b"}").unwrap_or(object).trim_ascii_end();
+    out.extend(fields);
+    if !fields.ends_with(b"{") {
+        out.push(b',');
+    }
+    string(out, key)?;
+    out.push(b':');
+    string(out, text)?;
+    out.push(b'}');
+    Ok(())
+}
+
 /// The escapes of `serde_json` are those of `JSON.stringify`.
 fn string(out: &mut Vec<u8>, text: &str) -> Result<(), CodecError> {
     serde_json::to_writer(out, text).map_err(|fault| malformed(&fault))
 }
 
-/// Writes a number as JavaScript prints it, with one exception: an integer beyond 2^53 gets an
-/// exponent, so that it is read as a number again, and not as a precise 64-bit integer.
+/// Writes a number as JavaScript prints it, with two exceptions. An integer beyond 2^53 gets an
+/// exponent, so that it is read as a number again, and not as a precise 64-bit integer. A negative
+/// zero keeps its sign, which JavaScript reads, but does not write.
+///
+/// Of two texts that are equally short and near, JavaScript and `serde_json` take the even one, the
+/// standard library does not.
 fn number(out: &mut Vec<u8>, number: f64) {
     const SMALLEST_PLAIN: f64 = 1e-6;
     let size = number.abs();
     #[expect(clippy::cast_precision_loss, reason = "2^53 - 1 is exact")]
-    let text = if number == 0.0 {
-        "0".to_owned()
-    } else if (SMALLEST_PLAIN..=MAX_SAFE_INTEGER as f64).contains(&size) {
-        number.to_string()
-    } else {
-        let text = format!("{number:e}");
-        if text.contains("e-") {
-            text
-        } else {
-            text.replace('e', "e+")
-        }
+    let plain = size == 0.0 || (SMALLEST_PLAIN..=MAX_SAFE_INTEGER as f64).contains(&size);
+    let shortest = serde_json::Number::from_f64(number).map(|number| number.to_string());
+    let shortest = shortest.unwrap_or_default();
+    let text = match (plain, shortest.contains('e')) {
+        (true, false) => shortest.strip_suffix(".0").unwrap_or(&shortest).to_owned(),
+        (true, true) => number.to_string(),
+        (false, true) => shortest,
+        (false, false) => format!("{number:e}"),
     };
-    out.extend(text.bytes());
+    match text.split_once('e') {
+        Some((digits, exponent)) if !exponent.starts_with(['-', '+']) => {
+            out.extend(digits.bytes());
+            out.extend(b"e+");
+            out.extend(exponent.bytes());
+        }
+        _ => out.extend(text.bytes()),
+    }
 }

@@ -87,20 +87,35 @@ fn item<'a>(from: &mut Cursor<'a>, mode: Mode, depth: usize) -> Result<Value<'a>
             Ok(Value::Array(items))
         }
         Head::Map(length) => {
-            let mut fields = Vec::new();
+            let mut entries = Vec::new();
             for _ in 0..length {
-                let key = key(from)?;
+                let key = item(from, mode, depth + 1)?;
                 let value = item(from, mode, depth + 1)?;
                 if mode == Mode::Build {
-                    fields.push((Cow::Borrowed(key), value));
+                    entries.push((key, value));
                 }
             }
-            Ok(extended::from_words(fields))
+            Ok(map(entries))
         }
     }
 }
 
-/// JSON and BSON have no other keys than texts, so a map with others is refused at the door.
+/// An object where all keys are texts, as msgpack5 has it.
+fn map<'a>(entries: Vec<(Value<'a>, Value<'a>)>) -> Value<'a> {
+    if entries
+        .iter()
+        .any(|(key, _)| !matches!(key, Value::Text(_)))
+    {
+        return Value::Map(entries);
+    }
+    let fields = entries.into_iter().filter_map(|(key, value)| match key {
+        Value::Text(key) => Some((key, value)),
+        _ => None,
+    });
+    extended::from_words(fields.collect())
+}
+
+/// The key of an object. A map with other keys is a value, but it has no fields.
 fn key<'a>(from: &mut Cursor<'a>) -> Result<&'a str, CodecError> {
     let start = from.clone();
     match head(from)? {
@@ -224,8 +239,8 @@ pub(super) fn write(out: &mut Vec<u8>, value: &Value<'_>) -> Result<(), CodecErr
         Value::Bool(true) => out.push(Marker::True.to_u8()),
         Value::Bool(false) => out.push(Marker::False.to_u8()),
         Value::Number(n) => number(out, *n),
-        Value::Long(n) => integer(out, *n),
-        Value::Unsigned(n) => put(out, Marker::U64, n.to_be_bytes()),
+        Value::Long(n) if is_exact((*n).into()) => integer(out, *n),
+        Value::Unsigned(n) if is_exact((*n).into()) => put(out, Marker::U64, n.to_be_bytes()),
         Value::Text(text) => string(out, text)?,
         Value::Date(ms) => timestamp(out, *ms)?,
         Value::Binary(0, bytes) => {
@@ -246,17 +261,44 @@ pub(super) fn write(out: &mut Vec<u8>, value: &Value<'_>) -> Result<(), CodecErr
                 write(out, value)?;
             }
         }
+        Value::Map(entries) => {
+            length(out, &MAP, entries.len())?;
+            for (key, value) in entries {
+                write(out, key)?;
+                write(out, value)?;
+            }
+        }
         Value::Payload(payload) => out.extend(&payload.to(Encoding::MessagePack)?.to_bytes()?),
-        Value::Binary(..)
+        Value::Long(_)
+        | Value::Unsigned(_)
+        | Value::Binary(..)
         | Value::ObjectId(_)
         | Value::Decimal(_)
         | Value::Timestamp { .. }
         | Value::Regex(_)
         | Value::Code(_)
+        | Value::ScopedCode(_)
         | Value::MinKey
         | Value::MaxKey => write(out, &extended::to_words(value).unwrap_or(Value::Null))?,
     }
     Ok(())
+}
+
+/// Puts one more field at the end of a map that has been checked.
+pub(super) fn append(
+    out: &mut Vec<u8>,
+    map: &[u8],
+    key: &str,
+    text: &str,
+) -> Result<(), CodecError> {
+    let mut from = Cursor::new(Encoding::MessagePack, map);
+    let Head::Map(fields) = head(&mut from)? else {
+        return Err(from.malformed("it is no map"));
+    };
+    length(out, &MAP, fields.saturating_add(1))?;
+    out.extend(from.rest());
+    string(out, key)?;
+    string(out, text)
 }
 
 fn put<const N: usize>(out: &mut Vec<u8>, marker: Marker, bytes: [u8; N]) {
@@ -334,20 +376,34 @@ fn length(out: &mut Vec<u8>, forms: &Forms, length: usize) -> Result<(), CodecEr
 }
 
 /// Writes a number: whole ones up to 2^53 as integers, others as float32 where that is exact (NaN
-/// and infinities included), else as float64.
+/// and infinities included), else as float64. No integer is a negative zero: msgpack5 loses its
+/// sign, but reads it from a float.
 fn number(out: &mut Vec<u8>, number: f64) {
+    let negative_zero = number == 0.0 && number.is_sign_negative();
+    let whole = number.fract() == 0.0 && !negative_zero;
     #[expect(
         clippy::cast_possible_truncation,
         reason = "exactness is what is being tested"
     )]
     #[expect(clippy::cast_precision_loss, reason = "2^53 - 1 is exact")]
-    if number.fract() == 0.0 && number.abs() <= MAX_SAFE_INTEGER as f64 {
+    if whole && number.abs() <= MAX_SAFE_INTEGER as f64 {
         integer(out, number as i64);
-    } else if number.fract() != 0.0 && (number.is_nan() || f64::from(number as f32) == number) {
+    } else if !whole && (number.is_nan() || f64::from(number as f32) == number) {
         put(out, Marker::F32, (number as f32).to_be_bytes());
     } else {
         put(out, Marker::F64, number.to_be_bytes());
     }
+}
+
+/// Whether a JavaScript number holds the integer, which is how msgpack5 reads it.
+fn is_exact(number: i128) -> bool {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        reason = "exactness is what is being tested"
+    )]
+    let rounded = number as f64 as i128;
+    rounded == number
 }
 
 /// Writes an integer in its shortest form, unsigned if it can be. Below -214748364, msgpack5 takes

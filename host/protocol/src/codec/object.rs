@@ -25,6 +25,11 @@ impl<'a> Object<'a> {
         Some(*raw).filter(|raw| raw.kind() != Kind::Null)
     }
 
+    /// Whether there is such a field, null or not.
+    pub(crate) fn has(&self, field: &str) -> bool {
+        self.fields.iter().any(|(key, _)| key == field)
+    }
+
     /// A field that must be an object.
     pub(crate) fn object(&self, field: &'static str) -> Result<Self, CodecError> {
         self.need(field, "an object")?.object(field)

@@ -38,10 +38,14 @@ pub(crate) enum Value<'a> {
     /// A pattern and its options.
     Regex(Box<(Cow<'a, str>, Cow<'a, str>)>),
     Code(Cow<'a, str>),
+    /// Code, and an object with the values of its names.
+    ScopedCode(Box<(Cow<'a, str>, Value<'a>)>),
     MinKey,
     MaxKey,
     /// A MessagePack extension of an application: type and content.
     Extension(i8, Cow<'a, [u8]>),
+    /// A MessagePack map with a key that is not a text. All others are objects.
+    Map(Vec<(Value<'a>, Value<'a>)>),
     /// A payload, written byte for byte where it already has the right encoding.
     Payload(&'a Payload),
 }
