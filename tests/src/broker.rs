@@ -36,11 +36,16 @@ pub struct Broker {
 /// # Panics
 /// When there is none and none can be started; the text says what to do.
 pub async fn shared() -> String {
-    static OWN: OnceCell<Broker> = OnceCell::const_new();
-    if let Ok(url) = env::var(SHARED_BROKER) {
-        return url;
+    match env::var(SHARED_BROKER) {
+        Ok(url) => url,
+        Err(_) => own().await.url(),
     }
-    OWN.get_or_init(Broker::start).await.url()
+}
+
+/// The broker of this process's own, which its tests share.
+pub(crate) async fn own() -> &'static Broker {
+    static OWN: OnceCell<Broker> = OnceCell::const_new();
+    OWN.get_or_init(Broker::start).await
 }
 
 /// The version of RabbitMQ that nodes of ours run.
@@ -123,6 +128,12 @@ impl Broker {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.node.port()
+    }
+
+    /// Where the node listens to other Erlang nodes, such as `127.0.0.1:25672`.
+    #[must_use]
+    pub fn node_address(&self) -> String {
+        self.node.distribution_address()
     }
 
     /// Stops the node the way an operator does, and waits for its end. Its data stay.

@@ -160,12 +160,26 @@ impl Setup {
         host
     }
 
+    /// A manager without workers instead of a host.
+    #[must_use]
+    pub fn as_manager(mut self) -> Self {
+        self.command = vec!["manager".to_owned()];
+        self
+    }
+
+    fn is_manager(&self) -> bool {
+        self.command.first().is_some_and(|word| word == "manager")
+    }
+
     /// Starts it, and returns when it listens.
     ///
     /// # Panics
     /// When it ends instead.
     pub async fn start_unready(mut self) -> Host {
-        let mut process = self.spawn(&["--http=127.0.0.1:0", "--admin=127.0.0.1:0"]);
+        let addresses = ["--admin=127.0.0.1:0", "--http=127.0.0.1:0"];
+        // A manager has no HTTP workers.
+        let n_addresses = if self.is_manager() { 1 } else { 2 };
+        let mut process = self.spawn(addresses.get(..n_addresses).unwrap_or_default());
         let line = eventually("the host listens", async || {
             if let Some(code) = process.ended() {
                 panic!("the host ended with {code:?} instead of listening");
@@ -174,7 +188,8 @@ impl Setup {
         })
         .await;
         let address = |name: &str| -> SocketAddr {
-            let text = line.get(name).and_then(Value::as_str).unwrap_or_default();
+            let text = line.get(name).or(line.get("admin"));
+            let text = text.and_then(Value::as_str).unwrap_or_default();
             must("reading an address", text.parse())
         };
         let plugins = line.get("plugins").and_then(Value::as_str);

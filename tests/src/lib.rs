@@ -11,14 +11,18 @@ pub mod faults;
 pub mod host;
 pub mod http;
 mod node;
+mod node_peer;
 mod peer;
 mod site;
+pub mod vhost;
 mod wait;
 
 pub use broker::Broker;
 pub use cluster::{Cluster, Cut};
 pub use command::{Command, Ran};
 pub use host::{Host, Setup};
+pub use node_peer::{NodePeer, NodeTrio};
 pub use peer::{Answer, Peer, Taken, past_ms};
 pub use site::{DeadLetter, Site};
+pub use vhost::VirtualHost;
 pub use wait::{LIMIT, eventually, eventually_within, soon, try_within};

@@ -22,6 +22,8 @@ use tokio::{net::TcpStream, time::sleep};
 
 pub(crate) use guard::Guard;
 
+/// What lets Erlang nodes, and `erl_call`, talk to a node of ours.
+pub(crate) const COOKIE: &str = "warren-tests";
 pub(crate) const REMEDY: &str = "install RabbitMQ (apt-get install -y rabbitmq-server), or set WARREN_TEST_BROKER to the URL \
      of a broker that the tests may use";
 /// A node needs 4 to 9 s on a quiet machine.
@@ -66,7 +68,7 @@ impl Node {
             .create_new(true)
             .mode(0o400)
             .open(folder.join(".erlang.cookie"))?
-            .write_all(b"warren-tests")?;
+            .write_all(COOKIE.as_bytes())?;
         let plugins = format!("[{}].\n", settings.plugins);
         fs::write(folder.join("enabled_plugins"), plugins)?;
         // A nearly full disk is not the subject of these tests.
@@ -90,6 +92,14 @@ impl Node {
     pub(crate) fn url(&self) -> String {
         let Settings { address, port, .. } = &self.settings;
         format!("amqp://guest:guest@{address}:{port}")
+    }
+
+    /// Where it listens to other Erlang nodes.
+    pub(crate) fn distribution_address(&self) -> String {
+        format!(
+            "{}:{}",
+            self.settings.address, self.settings.distribution_port
+        )
     }
 
     pub(crate) fn is_running(&self) -> bool {

@@ -88,19 +88,12 @@ impl Peer {
             id: warren_protocol::job_id(now_ms),
         };
         let to = job.stop().map(Stop::address);
-        Message {
-            id: job.id.clone(),
-            to: must("reading the first stop", to.unwrap_or_else(|| "".parse())),
-            kind: Kind::Job,
-            encoding: Encoding::Json,
-            body: must("writing a job", Encoding::Json.encode_job(&job)),
-            correlation_id: None,
-            reply_to: None,
-            attempt: 1,
-            deadline_ms: None,
-            first_ms: None,
-            trace_parent: None,
-        }
+        Message::new(
+            job.id.clone(),
+            must("reading the first stop", to.unwrap_or_else(|| "".parse())),
+            Encoding::Json,
+            must("writing a job", Encoding::Json.encode_job(&job)),
+        )
     }
 
     /// The same job as a call: its answer comes to [`Peer::answer_to`] under the message's id.

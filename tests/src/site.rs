@@ -14,7 +14,7 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
-use crate::{Broker, broker, eventually, peer::PEER_TYPE};
+use crate::{Broker, VirtualHost, broker, eventually, peer::PEER_TYPE};
 
 /// The types of every plugin that the tests run in a host, and of the tests' own worker.
 const WORKER_TYPES: [&str; 7] = ["WA", "WB", "WD", "FX", "FH", "FI", PEER_TYPE];
@@ -75,6 +75,15 @@ impl Site {
     pub fn of(broker: &Broker) -> Self {
         Self {
             url: Some(broker.url()),
+            _turn: None,
+        }
+    }
+
+    /// A virtual host of the test's own.
+    #[must_use]
+    pub fn within(host: &VirtualHost) -> Self {
+        Self {
+            url: Some(host.url().to_owned()),
             _turn: None,
         }
     }

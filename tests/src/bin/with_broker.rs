@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use warren_tests::{Broker, broker::SHARED_BROKER};
+use warren_tests::{Broker, broker::SHARED_BROKER, vhost::SHARED_NODE};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<ExitCode> {
@@ -24,6 +24,7 @@ async fn main() -> Result<ExitCode> {
     };
     if let Some(broker) = &broker {
         command.env(SHARED_BROKER, broker.url());
+        command.env(SHARED_NODE, broker.node_address());
     }
     let status = command
         .status()

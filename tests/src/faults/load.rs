@@ -20,7 +20,7 @@ use tokio::{
     task::JoinSet,
     time::{sleep, sleep_until},
 };
-use warren_bus::{Bus, Inbox, Kind, Message, PublishError, RabbitMq, RabbitMqConfig};
+use warren_bus::{Bus, Inbox, Message, PublishError, RabbitMq, RabbitMqConfig};
 use warren_protocol::{Encoding, Identity, Job, Payload, Stop, WorkerId, WorkerType};
 
 /// Between two tries of a job that the broker could not take.
@@ -285,19 +285,12 @@ pub fn job(key: &str, stops: &[&str], mut data: Value) -> Message {
         id: key.to_owned(),
     };
     let to = job.stop().map(Stop::address);
-    Message {
-        id: key.to_owned(),
-        to: must("reading the first stop", to.unwrap_or_else(|| "".parse())),
-        kind: Kind::Job,
-        encoding: Encoding::Json,
-        body: must("writing a job", Encoding::Json.encode_job(&job)),
-        correlation_id: None,
-        reply_to: None,
-        attempt: 1,
-        deadline_ms: None,
-        first_ms: None,
-        trace_parent: None,
-    }
+    Message::new(
+        key.to_owned(),
+        must("reading the first stop", to.unwrap_or_else(|| "".parse())),
+        Encoding::Json,
+        must("writing a job", Encoding::Json.encode_job(&job)),
+    )
 }
 
 /// A new worker of this type.
