@@ -509,9 +509,9 @@ impl Tap {
                 .unwrap()
                 .unwrap();
             if heard.routing_key.as_str() != "worker.getAll" {
-                // As every party publishes: an empty table of headers, nothing else.
+                // As every party publishes: an empty table of headers, and nothing else that it sees.
                 let bare = BasicProperties::default().with_headers(FieldTable::default());
-                assert_eq!(heard.properties, bare);
+                assert_eq!(heard.properties, bare.with_app_id("warren".into()));
             }
             let body = String::from_utf8(heard.data).unwrap();
             self.unread.push((heard.routing_key.to_string(), body));
@@ -602,17 +602,10 @@ fn new_worker() -> WorkerId {
 }
 
 fn job(worker: &WorkerId, body: impl Into<Vec<u8>>) -> Message {
-    Message {
-        id: new_worker().to_string(),
-        to: Address::Any(worker.worker_type().clone()),
-        kind: Kind::Job,
-        encoding: Encoding::Json,
-        body: body.into().into(),
-        correlation_id: None,
-        reply_to: None,
-        attempt: 1,
-        deadline_ms: None,
-        first_ms: None,
-        trace_parent: None,
-    }
+    Message::new(
+        new_worker().to_string(),
+        Address::Any(worker.worker_type().clone()),
+        Encoding::Json,
+        body.into().into(),
+    )
 }

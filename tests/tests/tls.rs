@@ -21,7 +21,7 @@ use std::{
 use futures_util::{FutureExt, future::join_all};
 use tempfile::TempDir;
 use tokio::{net::TcpStream, time::timeout};
-use warren_bus::{Bus, Health, Inbox, Kind, Message, RabbitMq, RabbitMqConfig};
+use warren_bus::{Bus, Health, Inbox, Message, RabbitMq, RabbitMqConfig};
 use warren_protocol::{Address, Encoding, WorkerId, WorkerType};
 use warren_tests::{
     Broker, Host, LIMIT, Setup, Site,
@@ -549,17 +549,10 @@ fn new_worker() -> WorkerId {
 }
 
 fn job(worker: &WorkerId) -> Message {
-    Message {
-        id: new_worker().to_string(),
-        to: Address::Any(worker.worker_type().clone()),
-        kind: Kind::Job,
-        encoding: Encoding::Json,
-        body: "x".into(),
-        correlation_id: None,
-        reply_to: None,
-        attempt: 1,
-        deadline_ms: None,
-        first_ms: None,
-        trace_parent: None,
-    }
+    Message::new(
+        new_worker().to_string(),
+        Address::Any(worker.worker_type().clone()),
+        Encoding::Json,
+        "x".into(),
+    )
 }

@@ -34,6 +34,13 @@ struct Part {
     first_ms: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     trace_parent: Option<String>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    from_peer: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -67,6 +74,7 @@ impl Message {
                 deadline_ms: message.deadline_ms,
                 first_ms: message.first_ms,
                 trace_parent: message.trace_parent.clone(),
+                from_peer: message.from_peer,
             })
             .collect();
         // Texts and numbers: there is nothing that JSON cannot say.
@@ -81,17 +89,8 @@ impl Message {
             body.extend_from_slice(&message.body);
         }
         Self {
-            id,
-            to: Address::Any(carrier),
             kind: Kind::Bundle,
-            encoding: Encoding::Json,
-            body: body.freeze(),
-            correlation_id: None,
-            reply_to: None,
-            attempt: 1,
-            deadline_ms: None,
-            first_ms: None,
-            trace_parent: None,
+            ..Self::new(id, Address::Any(carrier), Encoding::Json, body.freeze())
         }
     }
 
@@ -145,6 +144,7 @@ impl Part {
             deadline_ms: self.deadline_ms,
             first_ms: self.first_ms,
             trace_parent: self.trace_parent,
+            from_peer: self.from_peer,
         })
     }
 }
@@ -163,19 +163,12 @@ mod tests {
     use super::*;
 
     fn part(id: &str, body: &'static [u8]) -> Message {
-        Message {
-            id: id.to_owned(),
-            to: "WB:*".parse().unwrap(),
-            kind: Kind::Job,
-            encoding: Encoding::MessagePack,
-            body: Bytes::from_static(body),
-            correlation_id: None,
-            reply_to: None,
-            attempt: 1,
-            deadline_ms: None,
-            first_ms: None,
-            trace_parent: None,
-        }
+        Message::new(
+            id.to_owned(),
+            "WB:*".parse().unwrap(),
+            Encoding::MessagePack,
+            Bytes::from_static(body),
+        )
     }
 
     fn bundle(parts: &[Message]) -> Message {
@@ -195,6 +188,7 @@ mod tests {
                 deadline_ms: Some(5),
                 first_ms: Some(3),
                 trace_parent: Some("00-aa-bb-01".to_owned()),
+                from_peer: true,
                 ..part("c", &[0, 255, 10])
             },
         ];

@@ -405,22 +405,14 @@ mod tests {
     use warren_protocol::Encoding;
 
     use super::*;
-    use crate::Kind;
 
     fn job(worker: &WorkerId, id: &str) -> Message {
-        Message {
-            id: id.to_owned(),
-            to: Address::Any(worker.worker_type().clone()),
-            kind: Kind::Job,
-            encoding: Encoding::Json,
-            body: bytes::Bytes::new(),
-            correlation_id: None,
-            reply_to: None,
-            attempt: 1,
-            deadline_ms: None,
-            first_ms: None,
-            trace_parent: None,
-        }
+        Message::new(
+            id.to_owned(),
+            Address::Any(worker.worker_type().clone()),
+            Encoding::Json,
+            bytes::Bytes::new(),
+        )
     }
 
     fn worker() -> WorkerId {

@@ -1,8 +1,9 @@
 //! The bus: how jobs reach a host and leave it. Two real implementations behind one trait,
 //! [`Embedded`] in this process and [`RabbitMq`], and one conformance suite that both pass.
 //!
-//! Invariant: the only crate that names lapin. It moves messages and never looks into a body; it
-//! does not know what a plugin is.
+//! Invariant: the only crate that names lapin. It moves messages and does not look into a body, but
+//! for those of MicroServices.js (`rabbitmq::peers`), whose protocol is in the bodies; it does not
+//! know what a plugin is.
 
 #![cfg_attr(
     test,
@@ -31,7 +32,10 @@ pub use bundle::BundleError;
 pub use delivery::{Delivery, SettleError};
 pub use embedded::{Embedded, EmbeddedBroker};
 pub use message::{Epitaph, Kind, Message};
-pub use rabbitmq::{BrokerFiles, ConfigError, FileProblem, RabbitMq, RabbitMqConfig, operator};
+pub use rabbitmq::{
+    BrokerFiles, ConfigError, FileProblem, PeerCount, PeerReport, PeerWorker, PeersConfig,
+    RabbitMq, RabbitMqConfig, operator,
+};
 
 /// The largest body that a bus takes by default: 16 MiB.
 pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
@@ -39,6 +43,10 @@ pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 /// How long a type is without a consumer before calls to it fail: longer than a host takes to be
 /// replaced or to find its broker again, shorter than a person waits.
 pub const ABSENCE_GRACE: Duration = Duration::from_secs(5);
+
+/// How long what is sent on for a worker of MicroServices.js may wait until it is begun: five tries,
+/// two seconds each, after which such a worker gives up itself.
+pub const PEER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How many unsettled deliveries an inbox holds. A reply is settled as soon as its call is found,
 /// so this bounds a burst, not the number of calls.
@@ -126,6 +134,12 @@ pub trait Bus: Send + Sync + 'static {
 
     /// The state of the link, and every change of it.
     fn health(&self) -> watch::Receiver<Health>;
+
+    /// What the gateway to workers of MicroServices.js sees and does. `None` where there is none:
+    /// on the embedded bus, and where it is switched off.
+    fn peers(&self) -> Option<PeerReport> {
+        None
+    }
 
     /// Says goodbye for every worker that is still joined, gives back what nobody has started,
     /// and closes. Bounded by a few seconds.

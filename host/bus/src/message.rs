@@ -53,6 +53,31 @@ pub struct Message {
     pub first_ms: Option<u64>,
     /// W3C trace context.
     pub trace_parent: Option<String>,
+    /// The work was begun by a worker of MicroServices.js, not by one of a host. Carried along every
+    /// hop. Such a worker does not call: what answers it is as durable as a job, and it is told when
+    /// its job is given up.
+    pub from_peer: bool,
+}
+
+impl Message {
+    /// A job in its first attempt that nobody waits for.
+    #[must_use]
+    pub fn new(id: String, to: Address, encoding: Encoding, body: Bytes) -> Self {
+        Self {
+            id,
+            to,
+            kind: Kind::Job,
+            encoding,
+            body,
+            correlation_id: None,
+            reply_to: None,
+            attempt: 1,
+            deadline_ms: None,
+            first_ms: None,
+            trace_parent: None,
+            from_peer: false,
+        }
+    }
 }
 
 /// Why a job was given up. Travels with the dead letter.

@@ -26,6 +26,7 @@ mod liveness;
 mod membership;
 mod names;
 pub mod operator;
+mod peers;
 mod publish;
 mod reconcile;
 mod tls;
@@ -39,7 +40,10 @@ use tokio::{
     sync::{Notify, mpsc, watch},
     time::timeout,
 };
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 use warren_protocol::{WorkerId, WorkerType};
 
 use crate::{
@@ -55,6 +59,7 @@ use names::Host;
 
 pub use config::{ConfigError, RabbitMqConfig};
 pub use files::{BrokerFiles, FileProblem};
+pub use peers::{PeerCount, PeerReport, PeerWorker, PeersConfig};
 
 /// One host's place on a RabbitMQ broker. Its tasks end when it is closed or dropped.
 pub struct RabbitMq {
@@ -69,6 +74,10 @@ struct Shared {
     membership: Membership,
     board: Board,
     liveness: Liveness,
+    /// What the gateway sees and does, while this host is it.
+    peers: peers::Register,
+    /// Has ended when this host cannot be the gateway any more.
+    gateway: TaskTracker,
     /// Something of the topology is missing: declare it again.
     mend: Notify,
     /// The epoch that is alive, if one is.
@@ -95,11 +104,18 @@ impl RabbitMq {
             membership: Membership::default(),
             board: Board::default(),
             liveness: Liveness::default(),
+            peers: peers::Register::default(),
+            gateway: TaskTracker::new(),
             mend: Notify::new(),
             epoch: watch::Sender::new(None),
             closing: CancellationToken::new(),
             stop: stop.clone(),
         });
+        if shared.config.peers.enabled {
+            let gateway = peers::run(Arc::clone(&shared), brokers.clone());
+            shared.gateway.spawn(gateway);
+        }
+        shared.gateway.close();
         let (sender, inbox) = mpsc::channel(usize::from(INBOX_PREFETCH));
         tokio::spawn(link::run(Arc::clone(&shared), brokers, sender));
         let bus = Self {
@@ -151,7 +167,9 @@ impl Bus for RabbitMq {
     }
 
     async fn publish(&self, message: Message) -> Result<(), PublishError> {
-        publish::publish(&self.shared, &message).await
+        publish::publish(&self.shared, &message).await?;
+        peers::patience::watch_over(&self.shared, &message);
+        Ok(())
     }
 
     async fn park(&self, message: Message, until_ms: u64) -> Result<(), PublishError> {
@@ -194,6 +212,11 @@ impl Bus for RabbitMq {
 
     fn health(&self) -> watch::Receiver<Health> {
         self.shared.board.watch()
+    }
+
+    fn peers(&self) -> Option<PeerReport> {
+        let is_possible = self.shared.config.peers.enabled;
+        is_possible.then(|| self.shared.peers.report())
     }
 
     async fn close(&self) {

@@ -44,6 +44,7 @@ pub(crate) async fn serve(
         .route("/readyz", get(readyz))
         .route("/workers", get(workers))
         .route("/plugins", get(plugins))
+        .route("/peers", get(peers))
         .with_state(Admin { host, shelf });
     listen::serve(listener, router, MAX_CONNECTIONS, stop).await;
 }
@@ -54,12 +55,22 @@ async fn index() -> &'static str {
      /healthz  200 while the process works\n\
      /readyz   200 while every worker consumes; otherwise 503 and each reason\n\
      /workers  the workers of this host\n\
-     /plugins  the plugin files and what became of each\n"
+     /plugins  the plugin files and what became of each\n\
+     /peers    all workers on the broker, those of MicroServices.js included\n"
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
     let health = admin.host.bus.health().borrow().clone();
     let metrics = &admin.host.metrics;
+    let report = admin.host.bus.peers().unwrap_or_default();
+    metrics.gateway(&report);
+    if report.is_gateway {
+        let workers = report.workers.iter();
+        metrics.on_the_bus(workers.map(|worker| worker.id.worker_type().clone()));
+    } else {
+        let seats = admin.host.registry.all();
+        metrics.on_the_bus(seats.iter().map(|seat| seat.id.worker_type().clone()));
+    }
     metrics.left_behind(&health.dead_letters, health.n_unrouted);
     match metrics.encode() {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
@@ -149,6 +160,26 @@ async fn workers(State(admin): State<Admin>) -> Json<Value> {
         })
         .collect();
     Json(Value::Array(workers))
+}
+
+/// The list of the SystemManager: only the gateway knows everybody.
+async fn peers(State(admin): State<Admin>) -> Json<Value> {
+    let Some(report) = admin.host.bus.peers() else {
+        return Json(json!({ "enabled": false, "gateway": false, "workers": [] }));
+    };
+    let workers: Vec<Value> = report
+        .workers
+        .iter()
+        .map(|worker| {
+            json!({
+                "type": worker.id.worker_type().as_str(),
+                "id": worker.id.as_str(),
+                "kind": if worker.is_ours { "warren" } else { "node" },
+                "doubted": worker.is_doubted,
+            })
+        })
+        .collect();
+    Json(json!({ "enabled": true, "gateway": report.is_gateway, "workers": workers }))
 }
 
 async fn plugins(State(admin): State<Admin>) -> Json<Value> {

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::oneshot;
 use uuid::Uuid;
-use warren_bus::{Bus, Kind, Message, PublishError};
+use warren_bus::{Bus, Message, PublishError};
 use warren_protocol::{Address, CallError, Encoding, Identity, Job, Payload, WorkerId, job_id};
 use warren_runtime::Call;
 
@@ -20,7 +20,17 @@ pub(crate) struct Calls {
     bus: Arc<dyn Bus>,
     encoding: Encoding,
     metrics: Arc<Metrics>,
-    waiting: Mutex<HashMap<String, oneshot::Sender<Reply>>>,
+    /// The field of a call's data by which a Node worker's answer is known again (`resId`): all that
+    /// such a worker carries along. `None` where there are none.
+    peer_field: Option<String>,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    by_id: HashMap<String, oneshot::Sender<Reply>>,
+    /// The ids of the calls whose data has this text in the field for Node workers, oldest first.
+    by_field: HashMap<String, Vec<String>>,
 }
 
 /// What a call ends with.
@@ -29,11 +39,17 @@ pub(crate) type Reply = Result<Payload, CallError>;
 impl Calls {
     /// No call is open.
     #[must_use]
-    pub(crate) fn new(bus: Arc<dyn Bus>, encoding: Encoding, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(
+        bus: Arc<dyn Bus>,
+        encoding: Encoding,
+        metrics: Arc<Metrics>,
+        peer_field: Option<String>,
+    ) -> Self {
         Self {
             bus,
             encoding,
             metrics,
+            peer_field,
             waiting: Mutex::default(),
         }
     }
@@ -71,22 +87,18 @@ impl Calls {
             .map_err(|error| invalid(error.to_string()))?;
         let correlation_id = Uuid::new_v4().to_string();
         let message = Message {
-            id: job.id,
-            to: to.clone(),
-            kind: Kind::Job,
-            encoding: self.encoding,
-            body,
             correlation_id: Some(correlation_id.clone()),
             reply_to: Some(caller.clone()),
-            attempt: 1,
             deadline_ms: Some(now.saturating_add(millis(timeout))),
-            first_ms: None,
             trace_parent,
+            ..Message::new(job.id.clone(), to.clone(), self.encoding, body)
         };
         self.metrics.sent(caller.worker_type(), "job_request");
 
         let (waiter, reply) = oneshot::channel();
-        let _open = Open::new(self, correlation_id, waiter);
+        let field = self.peer_field.as_ref();
+        let field = field.and_then(|field| job.data.text_field(field));
+        let _open = Open::new(self, correlation_id, field, waiter);
         let exchange = async {
             // The reply may come before the confirm does, and it is worth more.
             tokio::pin!(reply);
@@ -124,12 +136,36 @@ impl Calls {
 
     /// Hands a reply to the call that waits for it; `false` when none does any more.
     pub(crate) fn resolve(&self, correlation_id: &str, reply: Reply) -> bool {
-        let waiter = self.lock().remove(correlation_id);
+        let waiter = {
+            let mut waiting = self.lock();
+            waiting
+                .find(correlation_id)
+                .and_then(|id| waiting.by_id.remove(&id))
+        };
         waiter.is_some_and(|waiter| waiter.send(reply).is_ok())
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, oneshot::Sender<Reply>>> {
+    /// Whether a call waits for the reply with this correlation id.
+    pub(crate) fn is_open(&self, correlation_id: &str) -> bool {
+        self.lock().find(correlation_id).is_some()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    /// The id of the open call that is known by this text: its own, or the one in its data.
+    fn find(&self, correlation_id: &str) -> Option<String> {
+        if self.by_id.contains_key(correlation_id) {
+            return Some(correlation_id.to_owned());
+        }
+        let known = self.by_field.get(correlation_id)?;
+        known
+            .iter()
+            .find(|id| self.by_id.contains_key(*id))
+            .cloned()
     }
 }
 
@@ -137,21 +173,41 @@ impl Calls {
 struct Open<'a> {
     calls: &'a Calls,
     correlation_id: String,
+    field: Option<String>,
 }
 
 impl<'a> Open<'a> {
-    fn new(calls: &'a Calls, correlation_id: String, waiter: oneshot::Sender<Reply>) -> Self {
-        calls.lock().insert(correlation_id.clone(), waiter);
+    fn new(
+        calls: &'a Calls,
+        correlation_id: String,
+        field: Option<String>,
+        waiter: oneshot::Sender<Reply>,
+    ) -> Self {
+        let mut waiting = calls.lock();
+        waiting.by_id.insert(correlation_id.clone(), waiter);
+        if let Some(field) = &field {
+            let known = waiting.by_field.entry(field.clone()).or_default();
+            known.push(correlation_id.clone());
+        }
         Self {
             calls,
             correlation_id,
+            field,
         }
     }
 }
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        self.calls.lock().remove(&self.correlation_id);
+        let mut waiting = self.calls.lock();
+        waiting.by_id.remove(&self.correlation_id);
+        let Some(field) = &self.field else { return };
+        if let Some(known) = waiting.by_field.get_mut(field) {
+            known.retain(|id| *id != self.correlation_id);
+            if known.is_empty() {
+                waiting.by_field.remove(field);
+            }
+        }
     }
 }
 
@@ -211,7 +267,12 @@ mod tests {
         let bus: Arc<dyn Bus> = Arc::new(bus);
         let metrics = Arc::new(Metrics::new().unwrap());
         Fixture {
-            calls: Calls::new(bus.clone(), Encoding::Json, metrics),
+            calls: Calls::new(
+                bus.clone(),
+                Encoding::Json,
+                metrics,
+                Some("resId".to_owned()),
+            ),
             bus,
             caller: WorkerId::draw(&WorkerType::new("WA").unwrap()),
         }
@@ -274,6 +335,33 @@ mod tests {
             after_ms: 50,
         };
         assert_eq!(reply, Err(expected));
-        assert!(calls.lock().is_empty());
+        let waiting = calls.lock();
+        assert!(waiting.by_id.is_empty() && waiting.by_field.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_node_worker_s_answer_is_known_by_the_field_that_it_carries_along() {
+        let Fixture { calls, bus, caller } = fixture();
+        let other = WorkerId::draw(&WorkerType::new("WB").unwrap());
+        let mut jobs = bus.join(&other, 1).await.unwrap();
+        let asking = |res_id: &str| {
+            let mut call = call("WB:*", Duration::from_secs(60));
+            let data = format!("{{\"resId\":\"{res_id}\"}}").into_bytes();
+            call.slip.data = Payload::new(Encoding::Json, data.into()).unwrap();
+            calls.call(&caller, call)
+        };
+        let answering = async {
+            for _ in 0..2 {
+                jobs.recv().await.unwrap().ack().await.unwrap();
+            }
+            assert!(calls.is_open("r2") && !calls.is_open("r3"));
+            let data = Payload::new(Encoding::Json, Bytes::from_static(b"2")).unwrap();
+            assert!(calls.resolve("r2", Ok(data.clone())));
+            assert!(!calls.resolve("r2", Ok(data.clone())));
+            assert!(calls.resolve("r1", Ok(data)));
+        };
+        let (one, two, ()) = tokio::join!(asking("r1"), asking("r2"), answering);
+        assert!(one.is_ok() && two.is_ok());
+        assert!(calls.lock().by_field.is_empty());
     }
 }

@@ -27,6 +27,7 @@ Examples:
   warren run                        run what is in plugins/, by config/warren.toml if it exists
   warren run --broker amqp://guest:guest@127.0.0.1:5672
   warren run --check                say what the configuration means, and whether it is right
+  warren manager --broker URL       look after Node workers, without workers of its own
   warren dlq ls                     what was given up, by type and reason
   warren dlq replay WB --since 2h   run it again, after the mistake is mended
   warren topology check             is everything on the broker as it should be?"
@@ -69,6 +70,37 @@ installed: without a broker, the bus is in this process.")]
         #[command(flatten)]
         options: Options,
     },
+    /// Be the SystemManager of MicroServices.js, without workers
+    #[command(long_about = "\
+Keeps the list of all workers on the broker, those of MicroServices.js (Node.js) included, and is the \
+gateway between them and the workers of Warren hosts: it takes the jobs of Node workers into the \
+durable queues, hands jobs to Node workers, and tells a sender when nobody is there.
+
+Every `warren run` with a RabbitMQ broker does the same beside its work, one of them at a time, and \
+the next one takes over within a second. A manager of its own is for a bus on which no host should \
+do it (peers.enabled = false), and for one where all workers are still Node workers: it takes the \
+place of MicroServices.js' SystemManager, and may run beside it. It serves no HTTP but the admin \
+port: /peers lists the workers.")]
+    Manager {
+        /// The configuration, in TOML or in the JSON of MicroServices.js
+        /// [default: config/warren.toml if it exists] [env: WARREN_CONFIG]
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// A RabbitMQ node, amqp://user:password@host:port/vhost; once for each node of a cluster
+        /// [env: WARREN_BROKER, else BROKER_URL]
+        #[arg(long, value_name = "URL")]
+        broker: Vec<String>,
+        /// Where metrics, health and the list of workers are served
+        /// [default: 127.0.0.1:9091] [env: WARREN_ADMIN]
+        #[arg(long, value_name = "ADDRESS")]
+        admin: Option<String>,
+        /// What is logged [default: info] [env: WARREN_LOG]
+        #[arg(long, value_name = "LEVEL")]
+        log: Option<String>,
+        /// The form of log lines: text, json, or auto [default: auto] [env: WARREN_LOG_FORMAT]
+        #[arg(long, value_name = "FORMAT")]
+        log_format: Option<String>,
+    },
     /// Look at dead letters, run them again, throw them away
     #[command(long_about = dlq::ABOUT, after_long_help = dlq::AFTER)]
     Dlq {
@@ -97,6 +129,20 @@ impl Command {
     pub fn options(&self) -> Options {
         match self {
             Self::Run { options, .. } | Self::Dev { options, .. } => options.clone(),
+            Self::Manager {
+                config,
+                broker,
+                admin,
+                log,
+                log_format,
+            } => Options {
+                config: config.clone(),
+                broker: broker.clone(),
+                admin: admin.clone(),
+                log: log.clone(),
+                log_format: log_format.clone(),
+                ..Options::default()
+            },
             Self::Dlq { reach, .. } | Self::Topology { reach, .. } => reach.options(),
         }
     }

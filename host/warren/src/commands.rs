@@ -72,7 +72,9 @@ pub async fn run(command: &Command, config: &Config) -> anyhow::Result<Verdict> 
     let done = match command {
         Command::Dlq { reach, command } => dlq::run(config, reach, command).await,
         Command::Topology { reach, command } => topology::run(config, reach, command).await,
-        Command::Run { .. } | Command::Dev { .. } => bail!("this command runs a host"),
+        Command::Run { .. } | Command::Dev { .. } | Command::Manager { .. } => {
+            bail!("this command runs a host")
+        }
     };
     match done {
         // Whoever read this has seen enough (`warren dlq ls | head`).

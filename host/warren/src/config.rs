@@ -26,7 +26,7 @@ mod values;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
-use warren_bus::BrokerFiles;
+use warren_bus::{BrokerFiles, PeersConfig};
 use warren_protocol::{Encoding, WorkerType};
 
 pub use self::{
@@ -66,8 +66,11 @@ pub struct Config {
     /// After how long the broker takes back a delivery that is not settled (RabbitMQ's
     /// `consumer_timeout`, which it does not tell). No delivery is held for longer.
     pub consumer_timeout: Duration,
-    /// How often the peers of MicroServices.js are asked who is there.
+    /// How often the workers of MicroServices.js are asked who is there. Zero: only by a gateway
+    /// that begins.
     pub keepalive: Duration,
+    /// How workers of MicroServices.js are served.
+    pub peers: Peers,
     /// What is logged, and how.
     pub log: Log,
     /// The limits of every worker that has none of its own in [`Config::workers`].
@@ -98,6 +101,17 @@ pub enum Source {
     Defaults,
     /// This file.
     File(PathBuf),
+}
+
+/// How workers of MicroServices.js on the same broker are served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peers {
+    /// Whether this host may be the gateway to them.
+    pub enabled: bool,
+    /// The worker types that they may send to; `None`: all.
+    pub expose: Option<Vec<WorkerType>>,
+    /// The field of a job's data that names its request.
+    pub request_field: String,
 }
 
 /// What is logged, and how.
@@ -181,6 +195,14 @@ pub struct Given {
 }
 
 impl Config {
+    /// The field of a call's data by which a Node worker's answer is known; `None` where there are
+    /// no such workers.
+    #[must_use]
+    pub fn peer_field(&self) -> Option<String> {
+        let has_peers = matches!(self.broker, Broker::RabbitMq(_)) && self.peers.enabled;
+        has_peers.then(|| self.peers.request_field.clone())
+    }
+
     /// How long a delivery may be in this host's hands before it is settled: less than the broker's
     /// `consumer_timeout`, which runs from the delivery on, by two minutes or by half of it.
     #[must_use]
@@ -210,11 +232,22 @@ impl Default for Config {
             consumer_timeout: Duration::from_secs(30 * 60),
             // PROTOCOL.md §2: what MicroServices.js has.
             keepalive: Duration::from_secs(10),
+            peers: Peers::default(),
             log: Log::default(),
             limits: Limits::default(),
             workers: BTreeMap::new(),
             source: Source::Defaults,
             warnings: Vec::new(),
+        }
+    }
+}
+
+impl Default for Peers {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            expose: None,
+            request_field: PeersConfig::DEFAULT_REQUEST_FIELD.to_owned(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::sync::Semaphore;
 use warren_bus::{Delivery, Inbox, Kind, Subscription};
-use warren_protocol::{Address, CallError};
+use warren_protocol::{Address, CallError, Job};
 use warren_runtime::{Occasion, Permit};
 
 use crate::{
@@ -81,6 +81,7 @@ pub(crate) async fn attend(host: Arc<Host>, mut inbox: Inbox) {
     while let Some(delivery) = inbox.recv().await {
         match delivery.message.kind {
             Kind::Reply | Kind::Error => resolve(&host, delivery).await,
+            Kind::Job if is_answer_of_a_peer(&host, &delivery) => resolve(&host, delivery).await,
             Kind::Job | Kind::Bundle => {
                 let (host, place) = (host.clone(), room.clone().try_acquire_owned());
                 host.work.clone().spawn(async move {
@@ -95,6 +96,18 @@ pub(crate) async fn attend(host: Arc<Host>, mut inbox: Inbox) {
             }
         }
     }
+}
+
+/// A Node worker answers a call by a job for the caller's id: the last stop of its route.
+fn is_answer_of_a_peer(host: &Host, delivery: &Delivery) -> bool {
+    let message = &delivery.message;
+    let correlation_id = message.correlation_id.as_deref();
+    message.from_peer
+        && correlation_id.is_some_and(|id| host.calls.is_open(id))
+        && message
+            .encoding
+            .decode_job(&message.body)
+            .is_ok_and(|job| job.next_stop().is_none())
 }
 
 /// A job for one worker of this host and no other. When that worker has retired there is nobody
@@ -211,8 +224,15 @@ async fn dispatch(
     }
 
     host.metrics.received(worker_type, "job_activated");
+    // Two jobs that a Node worker sends in one millisecond have one id: a guest that goes by it would
+    // take them for one.
+    let shown = message.from_peer.then(|| Job {
+        id: message.id.clone(),
+        ..job.clone()
+    });
+    let shown = shown.as_ref().unwrap_or(&job);
     let occasion = Occasion {
-        job_id: job.id.clone(),
+        job_id: shown.id.clone(),
         attempt: message.attempt,
         correlation_id: message.correlation_id.clone(),
         trace_parent: message.trace_parent.clone(),
@@ -220,7 +240,7 @@ async fn dispatch(
     let stop = seat.interrupt.child_token();
     let (begun, round) = (host.pulse.moment(), seat.breaker.round());
     let run = {
-        let run = version.pool.run(&permit, &job, occasion, stop.clone());
+        let run = version.pool.run(&permit, shown, occasion, stop.clone());
         tokio::pin!(run);
         // Asked before the guest goes on, each time: it must not have an effect when this host has
         // stood still for so long that the job may be somebody else's.

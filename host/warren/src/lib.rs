@@ -21,6 +21,7 @@ mod equip;
 mod host;
 mod http;
 mod listen;
+pub mod manager;
 mod pausing;
 mod pulse;
 mod registry;

@@ -9,7 +9,7 @@ use warren::{
     cli::{self, Cli, Command},
     commands::{self, Verdict},
     config::{self, Config},
-    dev,
+    dev, manager,
     run::{self, Link},
     telemetry::logs,
 };
@@ -54,14 +54,15 @@ fn main() -> ExitCode {
         );
         return ExitCode::from(EXIT_USAGE);
     }
-    let guests = match cli.command {
-        Command::Run { .. } => None,
-        Command::Dev { folder, .. } => Some(folder),
+    let what = match cli.command {
+        Command::Run { .. } => What::Host,
+        Command::Dev { folder, .. } => What::Dev(folder),
+        Command::Manager { .. } => What::Manager,
         command @ (Command::Dlq { .. } | Command::Topology { .. }) => {
             return operate(&command, &config);
         }
     };
-    match start(guests, config) {
+    match start(what, config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&format!("warren: {error:#}"));
@@ -95,8 +96,15 @@ fn operate(command: &Command, config: &Config) -> ExitCode {
     }
 }
 
-/// Runs a host. `guests`: the workspace that `warren dev` builds.
-fn start(guests: Option<PathBuf>, config: Config) -> anyhow::Result<()> {
+/// What goes on until a signal.
+enum What {
+    Host,
+    Manager,
+    /// Builds the guests of this workspace.
+    Dev(PathBuf),
+}
+
+fn start(what: What, config: Config) -> anyhow::Result<()> {
     logs::init(&config.log, std::io::stderr().is_terminal())?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
@@ -108,13 +116,14 @@ fn start(guests: Option<PathBuf>, config: Config) -> anyhow::Result<()> {
     let ended = runtime.block_on(async {
         let shutdown = CancellationToken::new();
         follow_signals(shutdown.clone())?;
-        match guests {
-            None => {
+        match what {
+            What::Host => {
                 let engine = run::engine(&config)?;
                 let link = Link::open(&config)?;
                 run::run(config, link, engine, shutdown, |_| {}).await
             }
-            Some(folder) => dev::dev(config, &folder, shutdown).await,
+            What::Manager => manager::run(config, shutdown).await,
+            What::Dev(folder) => dev::dev(config, &folder, shutdown).await,
         }
     });
     // A plugin that is being compiled would otherwise hold the exit for seconds.

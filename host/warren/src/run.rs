@@ -11,7 +11,7 @@ use anyhow::Context;
 use futures_util::future::join_all;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use warren_bus::{Bus, EmbeddedBroker, Inbox, RabbitMq, RabbitMqConfig};
+use warren_bus::{Bus, EmbeddedBroker, Inbox, PeersConfig, RabbitMq, RabbitMqConfig};
 use warren_runtime::{Databases, Engine, EngineConfig, GuestMetrics};
 
 use crate::{
@@ -100,6 +100,12 @@ pub(crate) fn settings(config: &Config, urls: &[BrokerUrl], name: &str) -> Rabbi
     settings.files = config.broker_files.clone();
     settings.encoding = config.encoding;
     settings.max_message_bytes = message_bytes(config);
+    settings.peers = PeersConfig {
+        enabled: config.peers.enabled,
+        keepalive: config.keepalive,
+        exposed: config.peers.expose.clone(),
+        request_field: config.peers.request_field.clone(),
+    };
     settings
 }
 
@@ -142,6 +148,40 @@ pub fn engine(config: &Config) -> anyhow::Result<Engine> {
     })?)
 }
 
+/// What the parts of a running host share, and its inbox.
+///
+/// # Errors
+/// When no thread can be started.
+pub(crate) fn assemble(
+    config: &Config,
+    link: Link,
+    metrics: Arc<Metrics>,
+    ending: CancellationToken,
+) -> anyhow::Result<(Arc<Host>, Inbox)> {
+    let Link { name, bus, inbox } = link;
+    let host = Arc::new(Host {
+        name,
+        calls: Arc::new(Calls::new(
+            bus.clone(),
+            config.encoding,
+            metrics.clone(),
+            config.peer_field(),
+        )),
+        bus,
+        registry: Registry::default(),
+        metrics,
+        pulse: Pulse::start().context("starting a thread")?,
+        longest_hold: config.longest_hold(),
+        encoding: config.encoding,
+        ending,
+        stopping: CancellationToken::new(),
+        interrupt: CancellationToken::new(),
+        requests: TaskTracker::new(),
+        work: TaskTracker::new(),
+    });
+    Ok((host, inbox))
+}
+
 /// Runs a host until `shutdown`, then ends it cleanly within the configured grace. `on_listening`
 /// learns the addresses as soon as they are bound.
 ///
@@ -163,22 +203,7 @@ pub async fn run(
     let metrics = Arc::new(Metrics::new().context("registering metrics")?);
     let guest_metrics =
         GuestMetrics::new(metrics.registry().clone()).context("registering metrics")?;
-    let Link { name, bus, inbox } = link;
-    let host = Arc::new(Host {
-        name,
-        calls: Arc::new(Calls::new(bus.clone(), config.encoding, metrics.clone())),
-        bus,
-        registry: Registry::default(),
-        metrics,
-        pulse: Pulse::start().context("starting a thread")?,
-        longest_hold: config.longest_hold(),
-        encoding: config.encoding,
-        ending: shutdown.clone(),
-        stopping: CancellationToken::new(),
-        interrupt: CancellationToken::new(),
-        requests: TaskTracker::new(),
-        work: TaskTracker::new(),
-    });
+    let (host, inbox) = assemble(&config, link, metrics, shutdown.clone())?;
     let databases = Arc::new(Databases::new(config.data_dir.join("sql")));
     let equipment = Arc::new(Equipment {
         databases: databases.clone(),
@@ -260,7 +285,10 @@ async fn drain(host: &Arc<Host>, deadline: Instant) {
     let _ = tokio::time::timeout(GIVING_BACK, host.work.wait()).await;
 }
 
-async fn listen(address: SocketAddr, option: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {
+pub(crate) async fn listen(
+    address: SocketAddr,
+    option: &str,
+) -> anyhow::Result<(TcpListener, SocketAddr)> {
     let bound = async {
         let listener = TcpListener::bind(address).await?;
         let bound = listener.local_addr()?;

@@ -7,7 +7,7 @@ mod hand_over;
 use std::time::Duration;
 
 use rand::RngExt;
-use warren_bus::{Delivery, Kind};
+use warren_bus::{Delivery, Kind, PEER_PATIENCE};
 use warren_protocol::{CallError, CodecError, Job, Outcome, Slip};
 use warren_runtime::{Fault, JobRun};
 
@@ -118,7 +118,18 @@ pub(crate) async fn undecodable(host: &Host, seat: &Seat, delivery: Delivery, er
 pub(crate) async fn expired(host: &Host, seat: &Seat, delivery: Delivery) {
     host.metrics
         .finished(seat.id.worker_type(), "expired", Duration::ZERO);
-    if delivery.message.reply_to.is_some() {
+    let message = &delivery.message;
+    if let Some(caller) = message.reply_to.clone() {
+        // A host does not wait any more; a Node worker does.
+        if message.from_peer {
+            let cause = CallError::Timeout {
+                address: message.to.to_string(),
+                after_ms: millis(PEER_PATIENCE),
+            };
+            if !tell_caller(host, &delivery, message, &caller, None, cause).await {
+                return delivery.give_back();
+            }
+        }
         ack(delivery).await;
     } else {
         bury(
@@ -193,7 +204,7 @@ async fn succeed(
         host.metrics.sent(worker_type, "job_request");
     }
     // One message decides: there is no moment in which some of a job's messages are sent.
-    let sent = match one_message(worker_type, &job, messages) {
+    let sent = match one_message(worker_type, &delivery.message, &job, messages) {
         None => Ok(true),
         Some(message) if message.kind == Kind::Bundle => {
             hand_over_bundle(host, &delivery, message).await

@@ -5,7 +5,7 @@ use std::{ops::Deref, sync::Arc};
 use futures_util::future::join_all;
 use lapin::{Connection, ConnectionProperties, options::BasicGetOptions, types::AMQPValue};
 use warren_bus::{
-    Bus, Delivery, EmbeddedBroker, Inbox, Kind, Message, RabbitMq, RabbitMqConfig, Subscription,
+    Bus, Delivery, EmbeddedBroker, Inbox, Message, RabbitMq, RabbitMqConfig, Subscription,
 };
 use warren_protocol::{Address, Encoding, WorkerId, WorkerType};
 use warren_tests::{broker, eventually, soon};
@@ -130,19 +130,12 @@ pub(crate) fn another(worker: &WorkerId) -> WorkerId {
 }
 
 pub(crate) fn job(worker: &WorkerId, body: impl Into<Vec<u8>>) -> Message {
-    Message {
-        id: new_worker().to_string(),
-        to: Address::Any(worker.worker_type().clone()),
-        kind: Kind::Job,
-        encoding: Encoding::Json,
-        body: body.into().into(),
-        correlation_id: None,
-        reply_to: None,
-        attempt: 1,
-        deadline_ms: None,
-        first_ms: None,
-        trace_parent: None,
-    }
+    Message::new(
+        new_worker().to_string(),
+        Address::Any(worker.worker_type().clone()),
+        Encoding::Json,
+        body.into().into(),
+    )
 }
 
 /// Publishes jobs `0` to `n - 1`, many at once.

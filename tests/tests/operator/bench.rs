@@ -11,7 +11,7 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 use serde_json::Value;
-use warren_bus::{Bus, Epitaph, Kind, Message, RabbitMq, RabbitMqConfig};
+use warren_bus::{Bus, Epitaph, Message, RabbitMq, RabbitMqConfig};
 use warren_protocol::{Encoding, Identity, Job, Payload, Stop, WorkerId, WorkerType};
 use warren_tests::{Command, Ran, broker, soon};
 
@@ -80,18 +80,10 @@ impl Bench {
 
     /// A message for the type, in its third attempt.
     pub(crate) fn message(&self, id: &str, encoding: Encoding, body: Bytes) -> Message {
+        let to = format!("{}:*", self.own).parse().unwrap();
         Message {
-            id: id.to_owned(),
-            to: format!("{}:*", self.own).parse().unwrap(),
-            kind: Kind::Job,
-            encoding,
-            body,
-            correlation_id: None,
-            reply_to: None,
             attempt: 3,
-            deadline_ms: None,
-            first_ms: None,
-            trace_parent: None,
+            ..Message::new(id.to_owned(), to, encoding, body)
         }
     }
 

@@ -8,8 +8,8 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use lapin::{
-    BasicProperties, Channel, Connection, Consumer,
-    options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions},
+    Connection, Consumer,
+    options::{BasicAckOptions, BasicConsumeOptions},
     types::FieldTable,
 };
 use tokio::{sync::Mutex, time::timeout};
@@ -24,6 +24,7 @@ use super::{
     failure_log::FailureLog,
     membership::Membership,
     names::NOTIFICATIONS,
+    peers::voice::Voice as Speaker,
     topology,
 };
 
@@ -42,7 +43,7 @@ pub(super) struct Announcer {
 #[derive(Default)]
 struct Voice {
     /// Opened at the first word, and again when it broke.
-    channel: Option<Channel>,
+    speaker: Option<Speaker>,
     present: BTreeSet<WorkerId>,
 }
 
@@ -111,22 +112,12 @@ impl Voice {
         let Ok(body) = encoding.encode_identity(&Identity::from(worker)) else {
             return Ok(()); // Two short texts: every encoding can say them.
         };
-        let channel = match self.channel.take() {
-            Some(channel) if channel.status().connected() => channel,
-            _ => {
-                let opened = connection.create_channel();
-                let channel = within(STEP_TIMEOUT, "open a channel", opened).await?;
-                topology::declare(&channel, &topology::notifications()).await?;
-                channel
-            }
+        let speaker = match self.speaker.take() {
+            Some(speaker) if speaker.is_open() => speaker,
+            _ => Speaker::open(connection).await?,
         };
-        // As every party of this exchange publishes: an empty table of headers, nothing else.
-        let properties = BasicProperties::default().with_headers(FieldTable::default());
-        let options = BasicPublishOptions::default();
-        let sent =
-            channel.basic_publish(NOTIFICATIONS.into(), key.into(), options, &body, properties);
-        within(WRITE_TIMEOUT, "announce a worker", sent).await?;
-        self.channel = Some(channel);
+        speaker.say(key, &body).await?;
+        self.speaker = Some(speaker);
         Ok(())
     }
 }
@@ -183,7 +174,7 @@ pub(super) async fn subscribe(
     let channel = within(STEP_TIMEOUT, "open a channel", opened).await?;
     let queue = shared.host.registration(epoch.number, n_tries);
     let wanted = [
-        topology::notifications(),
+        topology::peers_exchange(NOTIFICATIONS),
         topology::exclusive(queue.clone()),
         topology::binding(queue.as_str(), NOTIFICATIONS, topic::WORKER_GET_ALL),
     ];

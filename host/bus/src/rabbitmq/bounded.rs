@@ -68,6 +68,11 @@ impl Failure {
         self.reply_code() == Some(406)
     }
 
+    /// Another connection has it for itself.
+    pub(super) fn is_locked(&self) -> bool {
+        self.reply_code() == Some(405)
+    }
+
     /// Something does not exist.
     pub(super) fn is_not_found(&self) -> bool {
         matches!(

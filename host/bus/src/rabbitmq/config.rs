@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use lapin::uri::{AMQPScheme, AMQPUri, SASLMechanism};
 use warren_protocol::Encoding;
 
-use super::files::BrokerFiles;
+use super::{files::BrokerFiles, peers::PeersConfig};
 use crate::DEFAULT_MAX_MESSAGE_BYTES;
 
 /// How to reach RabbitMQ and how to behave there. Its debug print shows no password.
@@ -27,6 +27,8 @@ pub struct RabbitMqConfig {
     pub publish_timeout: Duration,
     /// The largest body that is published, in bytes.
     pub max_message_bytes: usize,
+    /// How this host gets on with workers of MicroServices.js.
+    pub peers: PeersConfig,
 }
 
 /// The configuration cannot be used. Never shows a password.
@@ -54,6 +56,7 @@ pub enum ConfigError {
 }
 
 /// One node, ready to be connected to.
+#[derive(Clone)]
 pub(super) struct Broker {
     pub(super) uri: AMQPUri,
     /// The URL as it may be shown.
@@ -79,6 +82,7 @@ impl RabbitMqConfig {
             heartbeat: Self::DEFAULT_HEARTBEAT,
             publish_timeout: Self::DEFAULT_PUBLISH_TIMEOUT,
             max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
+            peers: PeersConfig::default(),
         }
     }
 
@@ -99,6 +103,14 @@ impl RabbitMqConfig {
 }
 
 impl Broker {
+    /// The same node, where each side shows more often that it lives.
+    pub(super) fn with_heartbeat(&self, seconds: u16) -> Self {
+        let mut broker = self.clone();
+        let own = broker.uri.query.heartbeat.unwrap_or(seconds);
+        broker.uri.query.heartbeat = Some(own.min(seconds));
+        broker
+    }
+
     fn parse(url: &str, heartbeat: Duration, files: &BrokerFiles) -> Result<Self, String> {
         if !url.starts_with("amqp://") && !url.starts_with("amqps://") {
             return Err("it must begin with amqp:// or amqps://".to_owned());

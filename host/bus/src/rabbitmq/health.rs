@@ -44,6 +44,8 @@ struct Notices {
     retries: Option<String>,
     /// Why the topology cannot be kept up.
     topology: Option<String>,
+    /// Why workers of MicroServices.js are not served.
+    peers: Option<String>,
 }
 
 enum Verdict {
@@ -94,6 +96,11 @@ impl Board {
     /// Retries are late (`Some(problem)`), or on time again.
     pub(super) fn retries(&self, problem: Option<String>) {
         self.change(|parts| parts.notices.retries = problem);
+    }
+
+    /// Workers of MicroServices.js are not served (`Some(problem)`), or are again.
+    pub(super) fn peers(&self, problem: Option<String>) {
+        self.change(|parts| parts.notices.peers = problem);
     }
 
     /// The topology is not as it should be (`Some(problem)`), or is again.
@@ -223,8 +230,9 @@ impl Parts {
             announcements,
             retries,
             topology,
+            peers,
         } = &self.notices;
-        let notices = [announcements, retries, topology, &unrouted];
+        let notices = [announcements, retries, topology, peers, &unrouted];
         let notices: Vec<&str> = notices.into_iter().flatten().map(String::as_str).collect();
         (!notices.is_empty()).then(|| notices.join("; "))
     }

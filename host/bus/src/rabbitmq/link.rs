@@ -141,6 +141,8 @@ pub(super) async fn say_goodbye(bus: &RabbitMq) {
     let ids = shared.membership.ids();
     join_all(ids.iter().map(|id| bus.forget(id))).await;
     shared.closing.cancel();
+    // It gives back the pools of Node workers that nobody else looks after.
+    shared.gateway.wait().await;
     if let Some(epoch) = shared.current_epoch() {
         // Ends at once; the whole goodbye has a bound in any case.
         epoch.inbox_ended.cancelled().await;

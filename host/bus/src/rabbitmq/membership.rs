@@ -21,6 +21,8 @@ struct Members {
     joined: HashMap<WorkerType, Member>,
     /// Ids that lead here, those of workers that have left but are not forgotten included.
     ids: BTreeSet<WorkerId>,
+    /// The ids of workers that have left.
+    former: BTreeSet<WorkerId>,
     /// Inboxes that were given up, to which the ids may still lead.
     abandoned: Vec<ShortString>,
 }
@@ -69,6 +71,7 @@ impl Membership {
         };
         members.joined.insert(worker_type.clone(), member);
         members.ids.insert(worker.clone());
+        members.former.remove(worker);
         Ok(admission)
     }
 
@@ -94,6 +97,7 @@ impl Membership {
             return None;
         }
         let member = members.joined.remove(worker_type)?;
+        members.former.insert(worker.clone());
         Some(Departure {
             leaving: member.leaving,
             finished: member.finished,
@@ -134,6 +138,11 @@ impl Membership {
             .values()
             .map(|member| member.worker.clone())
             .collect()
+    }
+
+    /// The ids of workers that have left.
+    pub(super) fn former_ids(&self) -> Vec<WorkerId> {
+        self.lock().former.iter().cloned().collect()
     }
 
     /// The ids that lead here.

@@ -27,8 +27,19 @@ pub(super) const HOSTS: &str = "warren.v1.hosts";
 pub(super) const CARD: &str = "#host";
 /// The janitor's lock: an exclusive queue.
 pub(super) const JANITOR: &str = "warren.v1.janitor";
-/// MicroServices.js' own exchange: the announcements.
-pub(super) const NOTIFICATIONS: &str = "notifications";
+/// The peer gateway's lock, and where it hears its peers: an exclusive queue.
+pub(super) const PEERS: &str = "warren.v1.peers";
+/// What is addressed to workers of MicroServices.js by id. Only the gateway consumes it.
+pub(super) const PEERS_IN: &str = "warren.v1.peers.in";
+/// The acknowledgements of Node workers, which outlive a gateway: the next one must not hand over again
+/// what a Node worker has taken.
+pub(super) const PEERS_ACKS: &str = "warren.v1.peers.acks";
+/// The jobs of Node senders that have been stored of late, so that the next gateway knows them when they
+/// are sent again.
+pub(super) const PEERS_CLAIMS: &str = "warren.v1.peers.claims";
+/// The key on [`JOBS`] that leads there. No address looks so.
+pub(super) const CLAIMED: &str = "#claimed";
+pub(super) use warren_protocol::topic::{NOTIFICATIONS, POLLING};
 
 /// How long a message waits in each delay tier, shortest first: the tier's name and its seconds.
 pub(super) const TIERS: [(&str, u64); 8] = [

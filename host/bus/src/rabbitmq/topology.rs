@@ -14,7 +14,10 @@ use warren_protocol::WorkerType;
 
 use super::{
     bounded::{Failure, STEP_TIMEOUT, within},
-    names::{self, CARD, DEAD, DEAD_LOG, DUE, HOSTS, JOBS, NOTIFICATIONS, TIERS, UNROUTED},
+    names::{
+        self, CARD, DEAD, DEAD_LOG, DUE, HOSTS, JOBS, PEERS_ACKS, PEERS_CLAIMS, PEERS_IN, TIERS,
+        UNROUTED,
+    },
 };
 
 /// How long the log of dead letters goes back. A dead letter itself stays until somebody takes it.
@@ -67,6 +70,8 @@ pub(super) fn common() -> Vec<Entity> {
         // A broker with a delivery limit of its own parks what it would drop.
         durable_queue(HOSTS, quorum(&[("x-dead-letter-exchange", UNROUTED)])),
         binding(HOSTS, JOBS, CARD),
+        // What is for Node workers, whoever is the gateway to them. It outlives each gateway.
+        inbox(PEERS_IN),
         // Without a limit: what a tier lets go is never refused. A refused dead letter would hold
         // one of the tier's 32 slots and be tried again only after three minutes.
         durable_exchange(DUE, ExchangeKind::Fanout, &[]),
@@ -119,14 +124,35 @@ pub(super) fn inbox(name: &str) -> Entity {
     durable_queue(name, arguments(&[("x-queue-type", "classic")]))
 }
 
-/// MicroServices.js' exchange, declared the way all its parties do.
-pub(super) fn notifications() -> Entity {
+/// One of MicroServices.js' exchanges, declared the way all its parties do.
+pub(super) fn peers_exchange(name: &str) -> Entity {
     Entity::Exchange {
-        name: NOTIFICATIONS.into(),
+        name: name.into(),
         kind: ExchangeKind::Topic,
         durable: false,
         arguments: FieldTable::default(),
     }
+}
+
+/// The acknowledgements of Node workers. The oldest ones go: they are of use for as long as a gateway
+/// needs to take over.
+pub(super) fn peers_acks() -> Entity {
+    const KEPT_MS: i64 = 60_000;
+    const MOST: i64 = 100_000;
+    let mut arguments = arguments(&[("x-queue-type", "classic")]);
+    arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(KEPT_MS));
+    arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(MOST));
+    durable_queue(PEERS_ACKS, arguments)
+}
+
+/// What was stored for Node senders: for as long as they send it again.
+pub(super) fn peers_claims() -> Entity {
+    const KEPT_MS: i64 = 15_000;
+    const MOST: i64 = 50_000;
+    let mut arguments = arguments(&[("x-queue-type", "classic")]);
+    arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(KEPT_MS));
+    arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(MOST));
+    durable_queue(PEERS_CLAIMS, arguments)
 }
 
 /// A queue that lives as long as this connection.

@@ -26,6 +26,7 @@ const FIRST: &str = "x-warren-first";
 const NOT_BEFORE: &str = "x-warren-not-before";
 pub(super) const DIED: &str = "x-warren-died";
 const TRACE_PARENT: &str = "traceparent";
+const FROM_PEER: &str = "x-warren-from-peer";
 
 /// Survives a restart of the broker.
 pub(super) const PERSISTENT: u8 = 2;
@@ -97,6 +98,15 @@ pub(super) fn parked(message: &Message, until_ms: u64) -> Result<BasicProperties
         .with_delivery_mode(PERSISTENT))
 }
 
+/// The same properties for a message that the broker also puts where `key` leads, in one step with its
+/// own way; nobody who gets it sees that.
+pub(super) fn with_copy_to(properties: BasicProperties, key: &str) -> BasicProperties {
+    let mut headers = properties.headers().clone().unwrap_or_default();
+    let keys = vec![AMQPValue::LongString(LongString::from(key))];
+    headers.insert("BCC".into(), AMQPValue::FieldArray(keys.into()));
+    properties.with_headers(headers)
+}
+
 /// The headers without what a broker has added when the message was dead-lettered.
 pub(super) fn without_deaths(headers: &FieldTable) -> FieldTable {
     let mut kept = FieldTable::default();
@@ -161,6 +171,8 @@ pub(super) fn read(
             seconds.checked_mul(1000)
         }),
         trace_parent: headers.and_then(|table| string(table.inner().get(TRACE_PARENT)?)),
+        from_peer: headers
+            .is_some_and(|table| table.inner().get(FROM_PEER) == Some(&AMQPValue::Boolean(true))),
     }
 }
 
@@ -177,6 +189,9 @@ fn headers(message: &Message) -> FieldTable {
     }
     if let Some(parent) = &message.trace_parent {
         headers.insert(TRACE_PARENT.into(), text(parent));
+    }
+    if message.from_peer {
+        headers.insert(FROM_PEER.into(), AMQPValue::Boolean(true));
     }
     headers
 }
@@ -257,6 +272,7 @@ mod tests {
             deadline_ms: Some(1_795_220_940_610),
             first_ms: Some(1_795_220_900_000),
             trace_parent: Some("00-aa-bb-01".to_owned()),
+            from_peer: true,
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
 use warren_bus::BrokerFiles;
 
 use super::{
-    Broker, Config, Limits, Log, LogFormat, Source,
+    Broker, Config, Limits, Log, LogFormat, Peers, Source,
     values::{shown_duration, shown_size},
 };
 
@@ -30,6 +30,12 @@ impl fmt::Display for Config {
             drain_timeout,
             consumer_timeout,
             keepalive,
+            peers:
+                Peers {
+                    enabled,
+                    expose,
+                    request_field,
+                },
             log:
                 Log {
                     level,
@@ -85,6 +91,15 @@ impl fmt::Display for Config {
             shown_duration(consumer_timeout)
         )?;
         writeln!(f, "keepalive = \"{}\"", shown_duration(keepalive))?;
+        writeln!(f, "\n[peers]\nenabled = {enabled}")?;
+        match expose {
+            None => writeln!(f, "expose = \"*\"")?,
+            Some(types) => {
+                let types: Vec<_> = types.iter().map(|ty| quoted(ty.as_str())).collect();
+                writeln!(f, "expose = [{}]", types.join(", "))?;
+            }
+        }
+        writeln!(f, "request_field = {}", quoted(request_field))?;
         writeln!(f, "\n[broker_tls]\nca_file = {}", file(ca))?;
         writeln!(f, "cert_file = {}", file(certificate))?;
         writeln!(f, "key_file = {}", file(key))?;

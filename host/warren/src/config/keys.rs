@@ -7,7 +7,7 @@ use warren_bus::BrokerFiles;
 use warren_protocol::WorkerType;
 
 use super::{
-    Config, Limits, Log, Mistake, WorkerConfig,
+    Config, Limits, Log, Mistake, Peers, WorkerConfig,
     read::{Key, Report, names, set},
     tree::Node,
     values::{self, text},
@@ -111,9 +111,13 @@ pub(super) const HOST: &[Key<Draft>] = &[
     Key {
         name: "keepalive",
         set: |draft, node, report| {
-            let value = values::duration(node, SHORTEST..=LONGEST_WAIT);
+            let value = values::duration(node, Duration::ZERO..=LONGEST_WAIT);
             report.put(&mut draft.config.keepalive, value);
         },
+    },
+    Key {
+        name: "peers",
+        set: |draft, node, report| read_peers(&mut draft.config.peers, node, report),
     },
     Key {
         name: "broker_tls",
@@ -144,7 +148,7 @@ pub(super) const MICROSERVICES_JS: &[Key<Draft>] = &[
     Key {
         name: "keepalive",
         set: |draft, node, report| {
-            let value = values::milliseconds(node, SHORTEST..=LONGEST_WAIT);
+            let value = values::milliseconds(node, Duration::ZERO..=LONGEST_WAIT);
             report.put(&mut draft.config.keepalive, value);
         },
     },
@@ -161,6 +165,24 @@ pub(super) const MICROSERVICES_JS: &[Key<Draft>] = &[
     Key {
         name: "data_transfer_protocol",
         set: read_encoding,
+    },
+];
+
+/// Under `[peers]`.
+pub(super) const PEERS: &[Key<Peers>] = &[
+    Key {
+        name: "enabled",
+        set: |peers, node, report| report.put(&mut peers.enabled, values::truth(node)),
+    },
+    Key {
+        name: "expose",
+        set: |peers, node, report| report.put(&mut peers.expose, values::worker_types(node)),
+    },
+    Key {
+        name: "request_field",
+        set: |peers, node, report| {
+            report.put(&mut peers.request_field, values::field_name(node));
+        },
     },
 ];
 
@@ -325,10 +347,11 @@ pub(super) fn read_workers(config: &mut Config, node: &Node, report: &mut Report
 
 /// Every key with its table: `log.level`. Those of a worker are not among them.
 pub(super) fn paths() -> Vec<String> {
-    let tables = ["broker_tls", "log", "limits", "workers"];
+    let tables = ["peers", "broker_tls", "log", "limits", "workers"];
     names(HOST)
         .filter(|name| !tables.contains(name))
         .map(str::to_owned)
+        .chain(names(PEERS).map(|name| format!("peers.{name}")))
         .chain(names(BROKER_TLS).map(|name| format!("broker_tls.{name}")))
         .chain(names(LOG).map(|name| format!("log.{name}")))
         .chain(names(LIMITS).map(|name| format!("limits.{name}")))
@@ -351,6 +374,14 @@ fn read_encoding(draft: &mut Draft, node: &Node, report: &mut Report) {
                 .extend(warning.map(|text| format!("{}: {text}", node.place)));
         }
         Err(mistake) => report.mistakes.push(mistake),
+    }
+}
+
+fn read_peers(peers: &mut Peers, node: &Node, report: &mut Report) {
+    for entry in report.entries(node) {
+        if !set(PEERS, peers, entry, report) {
+            report.unknown(entry, &names(PEERS).collect::<Vec<_>>(), &paths());
+        }
     }
 }
 

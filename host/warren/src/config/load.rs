@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use super::{
@@ -32,6 +33,9 @@ pub(super) const VARIABLES: &[(&str, &str)] = &[
     ("WARREN_DRAIN_TIMEOUT", "drain_timeout"),
     ("WARREN_CONSUMER_TIMEOUT", "consumer_timeout"),
     ("WARREN_KEEPALIVE", "keepalive"),
+    ("WARREN_PEERS_ENABLED", "peers.enabled"),
+    ("WARREN_PEERS_EXPOSE", "peers.expose"),
+    ("WARREN_PEERS_REQUEST_FIELD", "peers.request_field"),
     ("WARREN_BROKER_TLS_CA_FILE", "broker_tls.ca_file"),
     ("WARREN_BROKER_TLS_CERT_FILE", "broker_tls.cert_file"),
     ("WARREN_BROKER_TLS_KEY_FILE", "broker_tls.key_file"),
@@ -145,6 +149,8 @@ pub(super) fn find_file(
 fn read_file(draft: &mut Draft, path: &Path, content: &str, report: &mut Report) {
     let text = Text { path, content };
     let (parsed, theirs) = if from_json::is_json(&text) {
+        // As MicroServices.js reads it: who names no keepalive wants none.
+        draft.config.keepalive = Duration::ZERO;
         (from_json::parse(&text), MICROSERVICES_JS)
     } else {
         (from_toml::parse(&text), [].as_slice())

@@ -14,7 +14,7 @@ use warren_bus::BrokerFiles;
 use warren_protocol::{Encoding, WorkerType};
 
 use super::{
-    Broker, Config, Given, Limits, LogFormat, Mistakes, Source, Sources, WorkerConfig,
+    Broker, Config, Given, Limits, LogFormat, Mistakes, Peers, Source, Sources, WorkerConfig,
     keys::{self, BROKER_TLS, LIMITS, LOG, WORKER},
     load::{VARIABLES, find_file, load, merge},
     read::{Report, names},

@@ -10,7 +10,7 @@ use std::{
 };
 
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
-use warren_protocol::Encoding;
+use warren_protocol::{Encoding, WorkerType};
 
 use super::{
     Broker, BrokerUrl, LogFormat, Mistake,
@@ -99,8 +99,10 @@ pub(super) fn duration(node: &Node, range: RangeInclusive<Duration>) -> Read<Dur
 pub(super) fn milliseconds(node: &Node, range: RangeInclusive<Duration>) -> Read<Duration> {
     match &node.value {
         Value::Integer(number) => {
-            let duration = u64::try_from(*number).map_or(Duration::ZERO, Duration::from_millis);
-            within(node, &number.to_string(), duration, range, shown_duration)
+            let written = number.to_string();
+            // Less than nothing is out of any range.
+            let duration = u64::try_from(*number).map_or(Duration::MAX, Duration::from_millis);
+            within(node, &written, duration, range, shown_duration)
         }
         _ => duration(node, range),
     }
@@ -187,6 +189,39 @@ pub(super) fn file(node: &Node) -> Read<Option<PathBuf>> {
         ));
     }
     Ok(Some(PathBuf::from(written)).filter(|path| !path.as_os_str().is_empty()))
+}
+
+/// A list of worker types; `*` is all of them. In a source without types, commas separate them.
+pub(super) fn worker_types(node: &Node) -> Read<Option<Vec<WorkerType>>> {
+    const REMEDY: &str = "write a list of worker types, [\"WB\", \"WD\"], or \"*\" for all";
+    let written: Vec<&str> = match &node.value {
+        Value::Text(text) | Value::Untyped(text) if text == "*" => return Ok(None),
+        Value::Untyped(text) => text.split(',').map(str::trim).collect(),
+        Value::List(nodes) => nodes.iter().map(text).collect::<Read<_>>()?,
+        Value::Text(text) => vec![text],
+        other => {
+            let message = format!("worker types are expected, this is {}", other.kind());
+            return Err(node.mistake(message, REMEDY));
+        }
+    };
+    written
+        .into_iter()
+        .filter(|text| !text.is_empty())
+        .map(|text| WorkerType::new(text).map_err(|error| node.mistake(error.to_string(), REMEDY)))
+        .collect::<Read<_>>()
+        .map(Some)
+}
+
+/// The name of a field in a job's data.
+pub(super) fn field_name(node: &Node) -> Read<String> {
+    let written = text(node)?;
+    if written.is_empty() || written.contains('\0') {
+        return Err(node.mistake(
+            "this is not the name of a field",
+            "write one such as \"resId\"",
+        ));
+    }
+    Ok(written.to_owned())
 }
 
 /// A path prefix of HTTP.

@@ -62,7 +62,7 @@ impl Shelf {
         self.lock().started
     }
 
-    pub(super) fn set_started(&self) {
+    pub(crate) fn set_started(&self) {
         self.lock().started = true;
     }
 

@@ -201,7 +201,6 @@ impl Stage {
         ));
         let serving = seat.current();
         self.note(&serving, true);
-        self.host.metrics.present(&worker_type, true);
         self.host.metrics.sent(&worker_type, "worker_registration");
         self.host.metrics.reloaded("loaded");
         let plugin = serving.pool.plugin();
@@ -228,7 +227,6 @@ impl Stage {
         seat.retired.cancel();
         let version = seat.current();
         self.note(&version, false);
-        self.host.metrics.present(worker_type, false);
         self.host.metrics.reloaded("removed");
         tracing::info!(
             target: MANAGER_TARGET,

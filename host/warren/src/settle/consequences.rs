@@ -2,7 +2,7 @@
 //! here.
 
 use uuid::Uuid;
-use warren_bus::{Kind, Message};
+use warren_bus::{Kind, Message, PEER_PATIENCE};
 use warren_protocol::{
     Address, Encoding, Identity, Job, Outcome, Payload, Slip, Stop, WorkerType, job_id,
 };
@@ -63,13 +63,14 @@ pub(super) fn consequences(
 /// worker of its type, which sends them on.
 pub(super) fn one_message(
     carrier: &WorkerType,
+    incoming: &Message,
     job: &Job,
     mut messages: Vec<Message>,
 ) -> Option<Message> {
     if messages.len() < 2 {
         return messages.pop();
     }
-    let mut name = format!("{}\n{}\nbundle", job.id, job.position);
+    let mut name = format!("{}\n{}\nbundle", root(incoming, job), job.position);
     for message in &messages {
         name.push('\n');
         name.push_str(&message.id);
@@ -114,8 +115,15 @@ fn outgoing(
         .ok_or("the route has no such stop")?;
     let to = stop.address().map_err(|error| error.to_string())?;
     let reply_to = incoming.reply_to.clone().filter(|_| carries_call);
-    let answers = matches!((&to, &reply_to), (Address::One(to), Some(caller)) if to == caller);
-    let id = hop_id(job, index, &to, &hop.data);
+    let from_peer = incoming.from_peer && carries_call;
+    // A Node worker that waits is as slow to come back as its process: its answer outlives a broker.
+    let answers =
+        matches!((&to, &reply_to), (Address::One(to), Some(caller)) if to == caller) && !from_peer;
+    let id = if from_peer {
+        place_id(incoming, index)
+    } else {
+        hop_id(root(incoming, job), job.position, index, &to, &hop.data)
+    };
     let job = Job {
         route: hop.route,
         position: hop.position,
@@ -134,11 +142,18 @@ fn outgoing(
         encoding: host.encoding,
         body,
         correlation_id: incoming.correlation_id.clone().filter(|_| carries_call),
-        reply_to,
         attempt: 1,
-        deadline_ms: incoming.deadline_ms.filter(|_| carries_call),
+        deadline_ms: if from_peer && reply_to.is_some() {
+            // It waits without end; each hop is begun in time, or it is told.
+            let patience = u64::try_from(PEER_PATIENCE.as_millis()).unwrap_or(u64::MAX);
+            Some(now_ms().saturating_add(patience))
+        } else {
+            incoming.deadline_ms.filter(|_| carries_call)
+        },
+        reply_to,
         first_ms: None,
         trace_parent: incoming.trace_parent.clone(),
+        from_peer,
     })
 }
 
@@ -167,26 +182,31 @@ pub(crate) fn sent_by_request(
                 .encoding
                 .encode_job(&job)
                 .map_err(|error| error.to_string())?;
-            Ok(Message {
-                id: job.id,
-                to,
-                kind: Kind::Job,
-                encoding: host.encoding,
-                body,
-                correlation_id: None,
-                reply_to: None,
-                attempt: 1,
-                deadline_ms: None,
-                first_ms: None,
-                trace_parent: None,
-            })
+            Ok(Message::new(job.id, to, host.encoding, body))
         })
         .collect()
 }
 
+/// By what a job is known. The ids of Node's jobs are milliseconds and collide; their messages have
+/// ids of their own.
+fn root<'a>(incoming: &'a Message, job: &'a Job) -> &'a str {
+    if incoming.from_peer {
+        &incoming.id
+    } else {
+        &job.id
+    }
+}
+
+/// The same for the same job, whatever it decides: a Node worker that waits dies of a second answer,
+/// also of one that differs from the first.
+fn place_id(incoming: &Message, index: usize) -> String {
+    let name = format!("{}\n{index}", incoming.id);
+    Uuid::new_v5(&HOP_NAMESPACE, name.as_bytes()).to_string()
+}
+
 /// The same decision of the same job makes the same id; another decision makes another.
-fn hop_id(job: &Job, index: usize, to: &Address, data: &Payload) -> String {
-    let mut name = format!("{}\n{}\n{index}\n{to}\n", job.id, job.position).into_bytes();
+fn hop_id(root: &str, position: usize, index: usize, to: &Address, data: &Payload) -> String {
+    let mut name = format!("{root}\n{position}\n{index}\n{to}\n").into_bytes();
     match data.to_bytes() {
         Ok(bytes) => name.extend_from_slice(&bytes),
         // A bare value has no bytes of its own in BSON; its JSON form identifies it as well.
@@ -205,19 +225,12 @@ mod tests {
     use super::*;
 
     fn message(id: &str) -> Message {
-        Message {
-            id: id.to_owned(),
-            to: "WC:*".parse().unwrap(),
-            kind: Kind::Job,
-            encoding: Encoding::Json,
-            body: Bytes::new(),
-            correlation_id: None,
-            reply_to: None,
-            attempt: 1,
-            deadline_ms: None,
-            first_ms: None,
-            trace_parent: None,
-        }
+        Message::new(
+            id.to_owned(),
+            "WC:*".parse().unwrap(),
+            Encoding::Json,
+            Bytes::new(),
+        )
     }
 
     #[test]
@@ -225,7 +238,7 @@ mod tests {
         let carrier = WorkerType::new("WB").unwrap();
         let packed = |ids: &[&str]| {
             let messages = ids.iter().map(|id| message(id)).collect();
-            one_message(&carrier, &job("J1"), messages)
+            one_message(&carrier, &message("m"), &job("J1"), messages)
         };
         assert_eq!(packed(&[]), None);
         assert_eq!(packed(&["a"]), Some(message("a")));
@@ -259,13 +272,13 @@ mod tests {
     fn the_same_decision_has_the_same_id_and_another_decision_has_another() {
         let to: Address = "WC:*".parse().unwrap();
         let elsewhere: Address = "WD:*".parse().unwrap();
-        let id = hop_id(&job("J1"), 0, &to, &payload("{\"a\":1}"));
-        assert_eq!(id, hop_id(&job("J1"), 0, &to, &payload("{\"a\":1}")));
+        let id = hop_id("J1", 0, 0, &to, &payload("{\"a\":1}"));
+        assert_eq!(id, hop_id("J1", 0, 0, &to, &payload("{\"a\":1}")));
         for other in [
-            hop_id(&job("J2"), 0, &to, &payload("{\"a\":1}")),
-            hop_id(&job("J1"), 1, &to, &payload("{\"a\":1}")),
-            hop_id(&job("J1"), 0, &elsewhere, &payload("{\"a\":1}")),
-            hop_id(&job("J1"), 0, &to, &payload("{\"a\":2}")),
+            hop_id("J2", 0, 0, &to, &payload("{\"a\":1}")),
+            hop_id("J1", 0, 1, &to, &payload("{\"a\":1}")),
+            hop_id("J1", 0, 0, &elsewhere, &payload("{\"a\":1}")),
+            hop_id("J1", 0, 0, &to, &payload("{\"a\":2}")),
         ] {
             assert_ne!(id, other);
         }
@@ -275,7 +288,7 @@ mod tests {
     fn a_bare_value_in_bson_identifies_a_hop_too() {
         let to: Address = "WC:*".parse().unwrap();
         let bare = |json| payload(json).to(Encoding::Bson).unwrap();
-        let id = hop_id(&job("J1"), 0, &to, &bare("1"));
-        assert_ne!(id, hop_id(&job("J1"), 0, &to, &bare("2")));
+        let id = hop_id("J1", 0, 0, &to, &bare("1"));
+        assert_ne!(id, hop_id("J1", 0, 0, &to, &bare("2")));
     }
 }

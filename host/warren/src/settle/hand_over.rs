@@ -220,18 +220,15 @@ pub(super) async fn tell_caller(
             return true;
         }
     };
+    let name = Uuid::new_v5(&HOP_NAMESPACE, format!("{id}\nerror").as_bytes());
+    let to = Address::One(caller.clone());
     let message = Message {
-        id: Uuid::new_v5(&HOP_NAMESPACE, format!("{id}\nerror").as_bytes()).to_string(),
-        to: Address::One(caller.clone()),
         kind: Kind::Error,
-        encoding: host.encoding,
-        body,
         correlation_id: failed.correlation_id.clone(),
-        reply_to: None,
-        attempt: 1,
         deadline_ms: failed.deadline_ms,
-        first_ms: None,
+        first_ms: failed.first_ms,
         trace_parent: failed.trace_parent.clone(),
+        ..Message::new(name.to_string(), to, host.encoding, body)
     };
     loop {
         match host.bus.publish(message.clone()).await {
@@ -256,11 +253,31 @@ pub(super) async fn bury(
 ) {
     let epitaph = epitaph(host, reason, error, plugin);
     let message = delivery.message.clone();
-    if store_dead(host, &delivery, message, epitaph).await {
+    if store_dead(host, &delivery, message, epitaph.clone()).await {
+        tell_peer(host, &delivery, &epitaph).await;
         ack(delivery).await;
     } else {
         delivery.give_back();
     }
+}
+
+/// Tells the Node worker that began the work that it was given up: the one that the route ends with,
+/// since that one waits, else the sender. Its job is safe among the dead letters by now.
+async fn tell_peer(host: &Host, delivery: &Delivery, epitaph: &Epitaph) {
+    let message = &delivery.message;
+    if !message.from_peer {
+        return;
+    }
+    let Ok(job) = message.encoding.decode_job(&message.body) else {
+        return;
+    };
+    let Some(waits) = job.waits() else { return };
+    let cause = CallError::Failed {
+        worker: message.to.worker_type().to_string(),
+        attempts: message.attempt,
+        reason: epitaph.error.clone(),
+    };
+    tell_caller(host, delivery, message, &waits, Some(job), cause).await;
 }
 
 async fn store_dead(

@@ -1,11 +1,17 @@
 //! The host's metrics: the six of MicroServices.js with their names, labels and buckets (PROTOCOL
 //! §5), so that its dashboards work, and Warren's own under `warren_`.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use prometheus::{
-    HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
+use warren_bus::{PeerCount, PeerReport};
 use warren_protocol::WorkerType;
 
 use super::process_time::ProcessTime;
@@ -28,6 +34,17 @@ pub struct Metrics {
     circuit_open: IntGaugeVec,
     dead_letters: IntGaugeVec,
     unrouted: IntGauge,
+    peers: IntCounterVec,
+    gateway: IntGauge,
+    /// How far the gateway's counts have been shown.
+    shown: Mutex<Shown>,
+}
+
+#[derive(Default)]
+struct Shown {
+    counts: HashMap<PeerCount, u64>,
+    /// Types that were ever there: one that is gone is 0, not missing.
+    types: BTreeMap<WorkerType, i64>,
 }
 
 impl Metrics {
@@ -66,6 +83,11 @@ impl Metrics {
             "Messages that could not even be dead-lettered, as last seen: should be 0",
         )?;
         registry.register(Box::new(unrouted.clone()))?;
+        let gateway = IntGauge::new(
+            "warren_peer_gateway",
+            "1 while this host is the gateway to workers of MicroServices.js",
+        )?;
+        registry.register(Box::new(gateway.clone()))?;
         let all = Self {
             received: counter(
                 "microservices_messages_received_total",
@@ -127,6 +149,13 @@ impl Metrics {
                 "Dead letters of a worker's type on the broker, as last seen",
                 &["worker"],
             )?,
+            peers: counter(
+                "warren_peer_messages_total",
+                "What the gateway to workers of MicroServices.js did with their messages",
+                &["what"],
+            )?,
+            gateway,
+            shown: Mutex::default(),
             unrouted,
             processing,
             connected_workers,
@@ -208,16 +237,49 @@ impl Metrics {
         self.reloads.with_label_values(&[result]).inc();
     }
 
-    /// A worker is on the bus from this host, or no longer.
-    pub fn present(&self, worker: &WorkerType, present: bool) {
-        self.workers
-            .with_label_values(&[worker.as_str()])
-            .set(i64::from(present));
-        if present {
-            self.connected_workers.inc();
-        } else {
-            self.connected_workers.dec();
+    /// The workers on the bus by type: all that the gateway knows, those of this host elsewhere.
+    pub fn on_the_bus(&self, workers: impl IntoIterator<Item = WorkerType>) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.types.values_mut().for_each(|n| *n = 0);
+        for worker_type in workers {
+            *shown.types.entry(worker_type).or_default() += 1;
         }
+        for (worker_type, n) in &shown.types {
+            self.workers
+                .with_label_values(&[worker_type.as_str()])
+                .set(*n);
+        }
+        self.connected_workers.set(shown.types.values().sum());
+    }
+
+    /// What the gateway to workers of MicroServices.js has done on this host.
+    pub fn gateway(&self, report: &PeerReport) {
+        const SERVICE: &str = "system-manager";
+        self.gateway.set(i64::from(report.is_gateway));
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        for (what, n) in &report.counts {
+            let before = shown.counts.insert(*what, *n).unwrap_or_default();
+            let counter = match what {
+                PeerCount::Registrations => self.received_by(SERVICE, "worker_registration"),
+                PeerCount::JobRequests => self.received_by(SERVICE, "job_request"),
+                PeerCount::ListRequests => self.received_by(SERVICE, "workers_list_request"),
+                PeerCount::Deletions => self.received_by(SERVICE, "worker_deletion"),
+                PeerCount::Keepalives => self.sent.with_label_values(&[SERVICE, "keepalive"]),
+                PeerCount::NoWorker => self
+                    .errors
+                    .with_label_values(&[SERVICE, "no_worker_available"]),
+                PeerCount::Claimed => self.peers.with_label_values(&["claimed"]),
+                PeerCount::HandedOver => self.peers.with_label_values(&["handed_over"]),
+                PeerCount::Repeated => self.peers.with_label_values(&["repeated"]),
+                PeerCount::Malformed => self.peers.with_label_values(&["malformed"]),
+                PeerCount::Withheld => self.peers.with_label_values(&["withheld"]),
+            };
+            counter.inc_by(n.saturating_sub(before));
+        }
+    }
+
+    fn received_by(&self, service: &str, kind: &str) -> IntCounter {
+        self.received.with_label_values(&[service, kind])
     }
 
     /// A worker pauses because its jobs fail one after the other, or no longer.

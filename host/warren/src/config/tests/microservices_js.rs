@@ -28,6 +28,14 @@ fn a_file_of_microservices_js_works_as_it_is() {
 }
 
 #[test]
+fn a_file_without_a_keepalive_wants_none() {
+    for json in ["{}", "{\"keepalive\": 0}"] {
+        assert_eq!(read_file("c.json", json).unwrap().keepalive, Duration::ZERO);
+    }
+    assert_eq!(good("").keepalive, Duration::from_secs(10));
+}
+
+#[test]
 fn the_environment_counts_on_top_of_a_file_of_microservices_js() {
     let file = ("c.json".into(), OF_MICROSERVICES_JS.to_owned());
     let sources = with(&[("WARREN_LOG_WORKER", "true")], &[]);

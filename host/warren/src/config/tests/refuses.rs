@@ -132,6 +132,28 @@ fn values_of_another_type_are_refused() {
 }
 
 #[test]
+fn peers_are_given_worker_types_and_a_field() {
+    check(
+        "peers.expose = [\"W B\"]",
+        &[
+            "w.toml:1:16 (key peers.expose): `W B` is not a worker type: use a letter, then up to 63 letters, digits, `_`, `-` or `.`",
+        ],
+    );
+    check(
+        "peers.expose = true",
+        &["w.toml:1:16 (key peers.expose): worker types are expected, this is true or false"],
+    );
+    check(
+        "peers.request_field = \"\"",
+        &["w.toml:1:23 (key peers.request_field): this is not the name of a field"],
+    );
+    check(
+        "peers.resId = \"x\"",
+        &["w.toml:1:7 (key peers.resId): unknown key `resId`"],
+    );
+}
+
+#[test]
 fn durations_need_a_unit_and_a_measure() {
     check(
         "keepalive = 10",
@@ -155,7 +177,6 @@ fn durations_need_a_unit_and_a_measure() {
         );
     }
     for (key, text) in [
-        ("keepalive", "0s"),
         ("call_timeout", "26m"),
         ("drain_timeout", "25h"),
         ("limits.retry_base", "0ms"),

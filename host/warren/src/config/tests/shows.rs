@@ -35,6 +35,7 @@ fn a_configuration_shows_itself_as_one_that_means_the_same() {
     for toml in [
         "",
         "broker = [\"amqp://a\", \"amqps://b:1/v\"]\nkeepalive = \"1500ms\"\nlimits.memory = 70001",
+        "[peers]\nexpose = [\"WB\", \"a.b\"]\nenabled = false\nrequest_field = \"request\"",
         "plugins = 'a\"\\b'\n[workers.\"a.b\"]\nhttp_path = \"/m\"\ndeadline = \"2m\"\nconfig.\"x y\" = \"***\"",
     ] {
         let config = good(toml);

@@ -37,6 +37,9 @@ fn every_variable_sets_its_key() {
         ("WARREN_DRAIN_TIMEOUT", "3s"),
         ("WARREN_CONSUMER_TIMEOUT", "9m"),
         ("WARREN_KEEPALIVE", "4s"),
+        ("WARREN_PEERS_ENABLED", "no"),
+        ("WARREN_PEERS_EXPOSE", "WA, WB"),
+        ("WARREN_PEERS_REQUEST_FIELD", "request"),
         ("WARREN_BROKER_TLS_CA_FILE", "ca"),
         ("WARREN_BROKER_TLS_CERT_FILE", "cert"),
         ("WARREN_BROKER_TLS_KEY_FILE", "key"),
@@ -95,6 +98,12 @@ fn every_variable_sets_its_key() {
         (2, 3)
     );
     assert_eq!(seconds(config.keepalive), 4);
+    let expected = Peers {
+        enabled: false,
+        expose: Some(["WA", "WB"].map(|ty| WorkerType::new(ty).unwrap()).to_vec()),
+        request_field: "request".to_owned(),
+    };
+    assert_eq!(config.peers, expected);
     assert_eq!(
         (config.log.level.as_str(), config.log.format),
         ("warn", LogFormat::Text)
