@@ -162,7 +162,7 @@ impl Setup {
 
     /// A manager without workers instead of a host.
     #[must_use]
-    pub fn as_manager(mut self) -> Self {
+    pub fn with_manager(mut self) -> Self {
         self.command = vec!["manager".to_owned()];
         self
     }

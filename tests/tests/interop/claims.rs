@@ -281,7 +281,7 @@ async fn malformed_messages_on_every_key_cost_themselves_and_nobody_leaves() {
 #[tokio::test]
 async fn a_job_waits_while_its_host_is_restarted() {
     let bench = Bench::new(Encoding::Json).await;
-    let manager = bench.setup().as_manager().start().await;
+    let manager = bench.setup().with_manager().start().await;
     is_gateway(&manager).await;
     let faulty = bench.setup().with_plugins(["faulty"]).start().await;
     let mut sender = bench.peer("worker --type TX").await;

@@ -1,6 +1,6 @@
 //! The gateway as the SystemManager: what it says, whom it knows, and who takes over.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use warren_protocol::Encoding;
@@ -190,7 +190,7 @@ async fn the_metrics_are_those_of_the_system_manager() {
 #[tokio::test]
 async fn a_manager_alone_looks_after_node_workers() {
     let bench = Bench::new(Encoding::Json).await;
-    let manager = bench.setup().as_manager().start().await;
+    let manager = bench.setup().with_manager().start().await;
     is_gateway(&manager).await;
     let (pilot, db, rest) = (
         bench.peer("pilot").await,
@@ -213,7 +213,6 @@ async fn another_host_takes_over_within_a_second_when_the_gateway_is_killed() {
     let first = bench.host(["pilot", "db"]).await;
     let second = bench.setup().with_plugins(["pilot", "db"]).start().await;
     assert_eq!(second.admin_json("/peers").await["gateway"], false);
-    let begun = Instant::now();
     first.kill().await;
     eventually_within(
         Duration::from_secs(1),
@@ -221,7 +220,6 @@ async fn another_host_takes_over_within_a_second_when_the_gateway_is_killed() {
         async || (second.admin_json("/peers").await["gateway"] == true).then_some(()),
     )
     .await;
-    println!("taken over after {:?}", begun.elapsed());
     second.stop().await;
 }
 

@@ -58,7 +58,7 @@ async fn a_last_stop_is_not_forwarded_to_itself() {
     let mut worker = bench.peer("worker --type TX --on-job forward").await;
     knows(&host, worker.id()).await;
     let peer = Peer::join(&bench.site).await;
-    for to in ["TX:*", &worker.id().to_owned()] {
+    for to in ["TX:*", worker.id()] {
         peer.publish(&peer.job([to], &json!({"n": 1}))).await;
     }
     handed_over(&host, 2.0).await;
@@ -212,7 +212,7 @@ async fn a_caller_is_told_when_no_node_worker_takes_its_job() {
     worker.hold().await;
     worker.signal("STOP");
     let mut peer = Peer::join(&bench.site).await;
-    for to in ["TX:*", &worker.id().to_owned()] {
+    for to in ["TX:*", worker.id()] {
         let call = peer.call([to], &json!({"n": 1}));
         peer.publish(&call).await;
         let error = peer.answer_to(&call.id).await.unwrap_err();

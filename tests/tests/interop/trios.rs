@@ -36,7 +36,6 @@ async fn every_trio(encoding: Encoding) {
                 )
             })
             .collect();
-        println!("{}", shown.join(", "));
         let bench = Bench::new(encoding).await;
         let host = (0..3).filter(|index| is_wasm(*index));
         let host = host.fold(bench.setup(), |setup, index| {

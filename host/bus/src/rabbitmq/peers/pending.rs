@@ -11,7 +11,10 @@ use tokio::sync::mpsc;
 /// two copies of one message (a host was killed between sending it and settling what led to it) are
 /// not handed over side by side.
 #[derive(Default)]
-pub(super) struct Pending(Mutex<HashMap<String, mpsc::UnboundedSender<News>>>);
+pub(super) struct Pending(Mutex<HashMap<String, mpsc::Sender<News>>>);
+
+/// News of one job that have not been read.
+const ROOM: usize = 16;
 
 /// What was heard of a job.
 #[derive(Clone, Debug)]
@@ -28,7 +31,7 @@ impl Pending {
         if waiting.contains_key(id) {
             return None;
         }
-        let (sender, news) = mpsc::unbounded_channel();
+        let (sender, news) = mpsc::channel(ROOM);
         waiting.insert(id.to_owned(), sender);
         Some(Waiting {
             pending: self,
@@ -58,7 +61,8 @@ impl Pending {
     fn tell(&self, id: &str, news: News) {
         let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sender) = waiting.get(id) {
-            let _ = sender.send(news);
+            // One is enough: whoever waits reads at once.
+            let _ = sender.try_send(news);
         }
     }
 }
@@ -67,7 +71,7 @@ impl Pending {
 pub(super) struct Waiting<'a> {
     pending: &'a Pending,
     id: String,
-    pub(super) news: mpsc::UnboundedReceiver<News>,
+    pub(super) news: mpsc::Receiver<News>,
 }
 
 impl Drop for Waiting<'_> {
