@@ -45,11 +45,13 @@ pub(super) fn shown(ms: Option<u64>) -> String {
     moment.unwrap_or_else(|| "-".to_owned())
 }
 
-/// A moment in UTC with its milliseconds, for programs.
+/// A moment in UTC with its milliseconds, for programs. Always three digits of them, so that such
+/// texts sort as the moments do.
 pub(super) fn exact(ms: u64) -> Option<String> {
-    let nanos = i128::from(ms) * 1_000_000;
-    let moment = OffsetDateTime::from_unix_timestamp_nanos(nanos).ok()?;
-    moment.format(&Rfc3339).ok()
+    let seconds = i64::try_from(ms / 1000).ok()?;
+    let moment = OffsetDateTime::from_unix_timestamp(seconds).ok()?;
+    let text = moment.format(&Rfc3339).ok()?;
+    Some(format!("{}.{:03}Z", text.strip_suffix('Z')?, ms % 1000))
 }
 
 /// Milliseconds.
@@ -97,11 +99,18 @@ mod tests {
     }
 
     #[test]
+    fn exact_moments_sort_as_texts() {
+        assert_eq!(exact(1_000).as_deref(), Some("1970-01-01T00:00:01.000Z"));
+        assert_eq!(exact(1_990).as_deref(), Some("1970-01-01T00:00:01.990Z"));
+        assert!(exact(1_990) < exact(1_995));
+    }
+
+    #[test]
     fn a_moment_is_shown_as_it_is_read() {
         assert_eq!(shown(Some(1_769_860_800_250)), "2026-01-31T12:00:00Z");
         assert_eq!(shown(None), "-");
         let exact = exact(1_769_860_800_250).unwrap();
-        assert_eq!(exact, "2026-01-31T12:00:00.25Z");
+        assert_eq!(exact, "2026-01-31T12:00:00.250Z");
         assert_eq!(parse(&exact), Ok(Moment::At(1_769_860_800_250)));
     }
 }
