@@ -1,6 +1,6 @@
 //! Jobs of Node senders: whom each is for, and taking those that are for hosts into the durable
-//! queues. A job is stored before its sender hears that it is taken; a sender that hears nothing sends
-//! it again.
+//! queues. A job is stored before its sender hears that it is taken. One that hears nothing sends it
+//! again, but not surely: an acknowledgement of any other job with the same id stops it.
 
 use std::{
     ops::ControlFlow,
