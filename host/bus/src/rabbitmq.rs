@@ -11,6 +11,7 @@
 
 mod announce;
 mod backoff;
+mod barrier;
 mod bounded;
 mod config;
 mod consume;

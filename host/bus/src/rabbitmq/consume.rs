@@ -9,7 +9,7 @@ use lapin::{
     options::{
         BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
     },
-    types::FieldTable,
+    types::{FieldTable, ShortString},
 };
 use tokio::{
     runtime::Handle,
@@ -22,6 +22,7 @@ use warren_protocol::{Address, Encoding, WorkerId, WorkerType};
 use super::{
     Shared,
     backoff::Backoff,
+    barrier::{self, Barrier},
     bounded::{Failure, STEP_TIMEOUT, WRITE_TIMEOUT, within},
     epoch::Epoch,
     failure_log::FailureLog,
@@ -92,7 +93,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut consumption: Consumption) {
 
 /// Consumes on one channel, from its opening to its end.
 async fn serve(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     epoch: &Epoch,
     consumption: &mut Consumption,
     backoff: &mut Backoff,
@@ -172,7 +173,7 @@ async fn pause(shared: &Shared, epoch: &Epoch, consumption: &mut Consumption) ->
 }
 
 async fn open(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     epoch: &Epoch,
     worker: &WorkerId,
     prefetch: u16,
@@ -187,9 +188,16 @@ async fn open(
     within(STEP_TIMEOUT, "set the prefetch", limit).await?;
     let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
     let (queue, tag) = (names::work_queue(worker_type), worker.as_str().into());
+    let barrier = Barrier {
+        shared: Arc::clone(shared),
+        queue: queue.clone(),
+        worker_type: worker_type.clone(),
+        background: epoch.background.clone(),
+    };
     let consumer = channel.basic_consume(queue, tag, options, none);
     let consumer = within(STEP_TIMEOUT, "consume", consumer).await?;
-    Ok((Origin::new(channel, &epoch.over), consumer))
+    let origin = Origin::with_barrier(channel, &epoch.over, barrier);
+    Ok((origin, consumer))
 }
 
 /// Takes no new job. What lapin had received already is handed on where there is room.
@@ -252,15 +260,27 @@ pub(super) struct Origin {
     channel: Channel,
     lost: CancellationToken,
     runtime: Handle,
+    /// For the channel of a work queue.
+    barrier: Option<Barrier>,
 }
 
 impl Origin {
     /// Must be called inside a runtime.
     pub(super) fn new(channel: Channel, epoch_over: &CancellationToken) -> Arc<Self> {
+        Self::with_barrier(channel, epoch_over, None)
+    }
+
+    /// As [`Origin::new`], of a work queue: its channel is closed behind a barrier.
+    pub(super) fn with_barrier(
+        channel: Channel,
+        epoch_over: &CancellationToken,
+        barrier: impl Into<Option<Barrier>>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             channel,
             lost: epoch_over.child_token(),
             runtime: Handle::current(),
+            barrier: barrier.into(),
         })
     }
 
@@ -268,6 +288,14 @@ impl Origin {
     pub(super) async fn close(&self) {
         self.lose();
         topology::close(&self.channel).await;
+    }
+
+    /// As [`Origin::close`], of a channel on which this quorum queue was consumed.
+    pub(super) async fn close_behind_barrier(&self, queue: &ShortString) {
+        if let Err(failure) = barrier::pass(&self.channel, queue).await {
+            debug!(error = %failure, "some messages may come again");
+        }
+        self.close().await;
     }
 
     /// Takes nothing more. What has come is still to be settled.
@@ -301,6 +329,16 @@ impl Origin {
             self.lost.clone(),
             Box::new(claim),
         )
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        if let Some(barrier) = self.barrier.take()
+            && !self.lost.is_cancelled()
+        {
+            barrier.close(self.channel.clone(), &self.runtime);
+        }
     }
 }
 

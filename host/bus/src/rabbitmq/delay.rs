@@ -118,7 +118,7 @@ async fn pump(
                 origin.cancel(&consumer).await;
                 under_way.close();
                 let _ = timeout(LAST_TO_SEND, under_way.wait()).await;
-                origin.close().await;
+                origin.close_behind_barrier(&DUE.into()).await;
                 return Failure::Ended("the bus is being closed");
             }
             next = consumer.next() => next,

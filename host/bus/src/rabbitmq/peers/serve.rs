@@ -18,6 +18,7 @@ use warren_protocol::{Address, WorkerId};
 use super::{gateway::Gateway, hand_over::hand_over};
 use crate::rabbitmq::{
     backoff::Backoff,
+    barrier::Barrier,
     bounded::{Failure, STEP_TIMEOUT, WRITE_TIMEOUT, within},
     consume::Origin,
     failure_log::FailureLog,
@@ -72,9 +73,16 @@ async fn open(gateway: &Gateway, worker: &WorkerId) -> Result<(Arc<Origin>, Cons
     let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
     let tag = format!("peer {worker}");
     let queue = names::work_queue(worker_type);
+    let barrier = Barrier {
+        shared: Arc::clone(&gateway.shared),
+        queue: queue.clone(),
+        worker_type: worker_type.clone(),
+        background: gateway.tasks.clone(),
+    };
     let consumer = channel.basic_consume(queue, tag.into(), options, none);
     let consumer = within(STEP_TIMEOUT, "consume for a Node worker", consumer).await?;
-    Ok((Origin::new(channel, &gateway.over), consumer))
+    let origin = Origin::with_barrier(channel, &gateway.over, barrier);
+    Ok((origin, consumer))
 }
 
 /// `None`: it was asked to stop.
