@@ -1,11 +1,13 @@
-//! The one owner of wasmtime: its configuration, the linkers and the epoch ticker. Bytes in,
-//! [`Plugin`] out.
+//! The one owner of wasmtime: its configuration, the linkers, the compiled artifacts and the epoch
+//! ticker. Bytes in, [`Plugin`] out.
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
+use tokio::sync::Semaphore;
 use wasmtime::{
     Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig,
     component::{Component, HasSelf, Linker},
@@ -13,13 +15,14 @@ use wasmtime::{
 use wasmtime_wasi_http::p2::bindings::ProxyIndices;
 
 use crate::{
-    Digest, LoadError, Plugin, Worker,
+    ArtifactsConfig, Digest, LoadError, Plugin, Worker,
+    artifacts::Artifacts,
     bindings::{
         self,
         exports::warren::worker::{descriptor, handler},
     },
     probe,
-    scheduling::Scheduling,
+    scheduling::{PROBES, Scheduling},
     state::State,
 };
 
@@ -27,8 +30,6 @@ use crate::{
 const TICK: Duration = Duration::from_millis(10);
 /// The largest file that is taken for a plugin: a Python guest with libraries has 30 MB.
 pub const MAX_FILE_BYTES: usize = 256 << 20;
-/// Instances in which plugins may be asked what they are at the same time: beyond those that run.
-const PROBES: u32 = 24;
 
 /// How an engine is made.
 #[derive(Clone, Debug)]
@@ -40,6 +41,8 @@ pub struct EngineConfig {
     pub max_memory_bytes: u64,
     /// Threads on which runs are polled: those of the async runtime.
     pub n_threads: usize,
+    /// Where compiled plugins are kept; `None`: each is compiled whenever it is loaded.
+    pub artifacts: Option<ArtifactsConfig>,
 }
 
 impl Default for EngineConfig {
@@ -48,6 +51,7 @@ impl Default for EngineConfig {
             max_instances: 1000,
             max_memory_bytes: 256 << 20,
             n_threads: std::thread::available_parallelism().map_or(1, usize::from),
+            artifacts: None,
         }
     }
 }
@@ -68,6 +72,22 @@ struct Inner {
     /// What `describe` is linked with: base WASI, and nothing that reaches anything.
     probe_linker: Linker<State>,
     scheduling: Arc<Scheduling>,
+    artifacts: Option<Arc<Artifacts>>,
+    /// Compiling uses every processor for one plugin already, and memory for each.
+    compilers: Semaphore,
+}
+
+/// Plugins that are compiled at the same time: a small one need not wait for a large one, and a
+/// folder full of large ones does not use up the memory.
+const COMPILERS: usize = 4;
+
+/// A plugin's code before it was asked what it is.
+pub struct Compiled {
+    component: Component,
+    digest: Digest,
+    size_bytes: usize,
+    compile_time: Duration,
+    is_cached: bool,
 }
 
 impl Engine {
@@ -93,41 +113,95 @@ impl Engine {
             linkers(&engine).map_err(|error| EngineError(format!("{error:#}")))?;
         let scheduling = Arc::new(Scheduling::new(config.max_instances, config.n_threads));
         start_ticker(&engine, scheduling.clone())?;
+        let artifacts = config.artifacts.clone().and_then(|config| {
+            let folder = config.folder.clone();
+            Artifacts::open(config, &engine)
+                .inspect_err(|error| {
+                    tracing::warn!(
+                        folder = %folder.display(), %error,
+                        "compiled plugins are not kept, so every start compiles them again"
+                    );
+                })
+                .ok()
+        });
         Ok(Self(Arc::new(Inner {
             engine,
             linker,
             probe_linker,
             scheduling,
+            artifacts: artifacts.map(Arc::new),
+            compilers: Semaphore::new(COMPILERS),
         })))
     }
 
-    /// Turns the bytes of a file into a plugin: validates, compiles off the async threads, links,
-    /// and asks it what it is. `scratch` is the worker as which it is asked; its type is a
-    /// placeholder.
+    /// Turns the bytes of a file into a plugin: [`Engine::compile`], then [`Engine::probe`].
     ///
     /// # Errors
     /// [`LoadError`] names the step, the culprit and the remedy.
     pub async fn load(&self, bytes: Vec<u8>, scratch: &Arc<Worker>) -> Result<Plugin, LoadError> {
-        let engine = self.clone();
-        let compiled = tokio::task::spawn_blocking(move || engine.compile(&bytes)).await;
-        let compiled = compiled.map_err(|error| LoadError::Compile(error.to_string()))??;
+        let digest = Digest::of(&bytes);
+        let compiled = self.compile(bytes.into(), digest).await?;
         self.probe(compiled, scratch).await
     }
 
-    fn compile(&self, bytes: &[u8]) -> Result<Compiled, LoadError> {
-        validate(bytes)?;
-        let started = Instant::now();
-        let component = Component::new(&self.0.engine, bytes)
-            .map_err(|error| LoadError::Compile(format!("{error:#}")))?;
+    /// Validates and compiles the bytes of a file, off the async threads, or finds the code that was
+    /// compiled before. `digest` is that of the bytes.
+    ///
+    /// # Errors
+    /// [`LoadError`] names the step, the culprit and the remedy.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives up the place in the line; what is being compiled is compiled to its
+    /// end, and kept where compiled plugins are.
+    pub async fn compile(&self, bytes: Bytes, digest: Digest) -> Result<Compiled, LoadError> {
+        let off = |error: tokio::task::JoinError| LoadError::Compile(error.to_string());
+        let (engine, started, size_bytes) = (self.clone(), Instant::now(), bytes.len());
+        let find = move || {
+            let artifacts = engine.0.artifacts.as_ref()?;
+            artifacts.load(&engine.0.engine, &digest)
+        };
+        let found = tokio::task::spawn_blocking(find).await.map_err(off)?;
+        let is_cached = found.is_some();
+        let component = match found {
+            Some(component) => component,
+            None => {
+                let _turn = self.0.compilers.acquire().await;
+                let engine = self.clone();
+                let compile = move || engine.compile_now(&bytes, digest);
+                tokio::task::spawn_blocking(compile).await.map_err(off)??
+            }
+        };
         Ok(Compiled {
             component,
-            digest: Digest::of(bytes),
-            size_bytes: bytes.len(),
+            digest,
+            size_bytes,
             compile_time: started.elapsed(),
+            is_cached,
         })
     }
 
-    async fn probe(&self, compiled: Compiled, scratch: &Arc<Worker>) -> Result<Plugin, LoadError> {
+    fn compile_now(&self, bytes: &[u8], digest: Digest) -> Result<Component, LoadError> {
+        validate(bytes)?;
+        let component = Component::new(&self.0.engine, bytes)
+            .map_err(|error| LoadError::Compile(format!("{error:#}")))?;
+        if let Some(artifacts) = self.0.artifacts.clone() {
+            // Nobody waits for the disk.
+            let component = component.clone();
+            tokio::task::spawn_blocking(move || artifacts.store(&component, &digest));
+        }
+        Ok(component)
+    }
+
+    /// Links compiled code and asks it what it is. `scratch` is the worker as which it is asked; its
+    /// type is a placeholder.
+    ///
+    /// # Errors
+    /// [`LoadError`] names the step, the culprit and the remedy.
+    pub async fn probe(
+        &self,
+        compiled: Compiled,
+        scratch: &Arc<Worker>,
+    ) -> Result<Plugin, LoadError> {
         let Compiled { component, .. } = &compiled;
         let pre = self.0.linker.instantiate_pre(component).map_err(|error| {
             LoadError::Link(format!(
@@ -169,15 +243,9 @@ impl Engine {
             digest: compiled.digest,
             size_bytes: compiled.size_bytes,
             compile_time: compiled.compile_time,
+            is_cached: compiled.is_cached,
         })
     }
-}
-
-struct Compiled {
-    component: Component,
-    digest: Digest,
-    size_bytes: usize,
-    compile_time: Duration,
 }
 
 /// What every engine has in common (WASMTIME.md §2 has the figures behind it).

@@ -1,12 +1,13 @@
 //! Runs plugins: from the bytes of a component to the verdict of one job, inside limits.
 //!
 //! Invariants: the only crate that names wasmtime. It knows no broker and no files but the
-//! databases under the folder it is handed. A Store is owned by one run and never survives a trap.
+//! databases and the compiled plugins under the folders it is handed. A Store is owned by one run and never survives a trap.
 //! Nothing here reads the environment.
 //!
 //! The way through: [`Engine::load`] turns bytes into a [`Plugin`], [`Pool::new`] puts limits and
 //! a [`Worker`] around it, [`Pool::run`] and [`Pool::serve`] run one job and one HTTP request.
 
+mod artifacts;
 mod bindings;
 mod capability;
 mod engine;
@@ -15,17 +16,20 @@ mod http;
 mod limits;
 mod plugin;
 mod pool;
+pub mod private_folder;
 mod probe;
 mod run;
 mod scheduling;
 mod state;
+mod warm;
 
+pub use artifacts::ArtifactsConfig;
 pub use capability::{
     bus::{Call, CallFn},
     metrics::GuestMetrics,
     sql::Databases,
 };
-pub use engine::{Engine, EngineConfig, EngineError, MAX_FILE_BYTES};
+pub use engine::{Compiled, Engine, EngineConfig, EngineError, MAX_FILE_BYTES};
 pub use fault::Fault;
 pub use http::{HttpBody, HttpError, HttpRequest, HttpResponse};
 pub use limits::Limits;

@@ -41,8 +41,10 @@ pub struct Plugin {
     pub digest: Digest,
     /// The size of its file, in bytes.
     pub size_bytes: usize,
-    /// How long compiling took.
+    /// How long it took to compile it, or to find the code that was compiled before.
     pub compile_time: std::time::Duration,
+    /// Whether it had been compiled before.
+    pub is_cached: bool,
 }
 
 /// Why bytes did not become a plugin. Each names the step, the culprit and the remedy.
@@ -60,6 +62,9 @@ pub enum LoadError {
     /// `describe` trapped, took too long, or said something that is not allowed.
     #[error("probe: {0}")]
     Probe(String),
+    /// An instance could not be made.
+    #[error("warm: {0}")]
+    Warm(String),
 }
 
 impl LoadError {
@@ -71,6 +76,7 @@ impl LoadError {
             Self::Compile(_) => "compile",
             Self::Link(_) => "link",
             Self::Probe(_) => "probe",
+            Self::Warm(_) => "warm",
         }
     }
 }
@@ -94,6 +100,25 @@ impl Digest {
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
+    }
+
+    /// Reads what [`Digest`] shows: 64 hexadecimal digits. `None` when it is something else.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        let digits = text.as_bytes();
+        if digits.len() != 64 {
+            return None;
+        }
+        let mut digest = [0; 32];
+        for (byte, pair) in digest.iter_mut().zip(digits.chunks(2)) {
+            let pair = std::str::from_utf8(pair).ok()?;
+            // A sign would be taken for a digit.
+            if !pair.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+                return None;
+            }
+            *byte = u8::from_str_radix(pair, 16).ok()?;
+        }
+        Some(Self(digest))
     }
 
     /// The first twelve hexadecimal digits, which is what a person compares.
@@ -123,5 +148,29 @@ impl fmt::Debug for Plugin {
             .field("description", &self.description)
             .field("digest", &self.digest)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_is_read_as_it_is_shown() {
+        let digest = Digest::of(b"warren");
+        assert_eq!(Digest::read(&digest.to_string()), Some(digest));
+        assert_eq!(
+            Digest::read(&digest.to_string().to_uppercase()),
+            Some(digest)
+        );
+        for wrong in [
+            "",
+            &digest.short(),
+            &"+1".repeat(32),
+            &"gg".repeat(32),
+            &"é".repeat(32),
+        ] {
+            assert_eq!(Digest::read(wrong), None, "{wrong}");
+        }
     }
 }

@@ -9,7 +9,7 @@ use warren_protocol::{Job, WorkerId};
 
 use crate::{
     CallFn, Databases, GuestMetrics, HttpError, HttpRequest, HttpResponse, JobRun, Limits,
-    Occasion, Plugin, http, run,
+    LoadError, Occasion, Plugin, http, run, warm,
 };
 
 /// The worker that a plugin is: its identity and what it may reach. The operator's side of a run.
@@ -55,6 +55,14 @@ impl Pool {
             permits: Arc::new(Semaphore::new(n_permits as usize)),
             n_permits,
         }
+    }
+
+    /// Makes the first instance and lets it go, so that the first job finds everything ready.
+    ///
+    /// # Errors
+    /// [`LoadError::Warm`] when it cannot be made under the worker's limits.
+    pub async fn warm(&self) -> Result<(), LoadError> {
+        warm::warm(&self.plugin, &self.worker).await
     }
 
     /// The code.

@@ -48,6 +48,7 @@ pub(crate) async fn describe(
     let pre = linker
         .instantiate_pre(component)
         .map_err(|error| failed(&error))?;
+    let _place = scheduling.probes.acquire().await;
     let occasion = Occasion {
         job_id: "describe".to_owned(),
         attempt: 1,

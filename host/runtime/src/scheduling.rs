@@ -15,10 +15,14 @@ use tokio::sync::Semaphore;
 pub(crate) struct Scheduling {
     /// One permit for each instance that may live. The workers' own limits together may be more.
     pub(crate) instances: Arc<Semaphore>,
+    /// One permit for each instance beyond those, in which a plugin is asked what it is or warmed.
+    pub(crate) probes: Semaphore,
     turns: Semaphore,
     turns_per_tick: usize,
 }
 
+/// Instances in which plugins may be asked what they are at the same time: beyond those that run.
+pub(crate) const PROBES: u32 = 24;
 /// Ticks that a run may use before it has to wait for its turns. Most jobs never get there.
 pub(crate) const FREE_TICKS: u32 = 3;
 
@@ -27,6 +31,7 @@ impl Scheduling {
         let turns_per_tick = n_threads.saturating_sub(1).max(1);
         Self {
             instances: Arc::new(Semaphore::new(max_instances as usize)),
+            probes: Semaphore::new(PROBES as usize),
             turns: Semaphore::new(turns_per_tick),
             turns_per_tick,
         }

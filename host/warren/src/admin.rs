@@ -1,6 +1,6 @@
 //! The operator's port: metrics, health, and what this host has, as JSON.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -16,8 +16,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     host::Host,
     listen,
-    registry::file_name,
+    registry::{Version, file_name},
     reload::{FileState, Shelf},
+    trial::Judgement,
 };
 
 /// Connections to this port: a scraper, a prober and a person have a few.
@@ -44,6 +45,7 @@ pub(crate) async fn serve(
         .route("/readyz", get(readyz))
         .route("/workers", get(workers))
         .route("/plugins", get(plugins))
+        .route("/plugins/history", get(history))
         .route("/peers", get(peers))
         .with_state(Admin { host, shelf });
     listen::serve(listener, router, MAX_CONNECTIONS, stop).await;
@@ -56,6 +58,7 @@ async fn index() -> &'static str {
      /readyz   200 while every worker consumes; otherwise 503 and each reason\n\
      /workers  the workers of this host\n\
      /plugins  the plugin files and what became of each\n\
+     /plugins/history  what has happened to them, the newest first\n\
      /peers    all workers on the broker, those of MicroServices.js included\n"
 }
 
@@ -107,7 +110,16 @@ fn reasons_not_ready(admin: &Admin) -> Vec<String> {
         reasons.push("the host is shutting down".to_owned());
     }
     if !shelf.is_started() {
-        reasons.push("plugins are still being loaded".to_owned());
+        let files = shelf.files();
+        let loading = files.iter().filter_map(|(file, state)| match state {
+            FileState::Loading(step, _) => Some(format!("{} ({step})", file_name(file))),
+            _ => None,
+        });
+        let loading: Vec<_> = loading.collect();
+        reasons.push(format!(
+            "plugins are still being loaded: {}",
+            loading.join(", ")
+        ));
     }
     let health = host.bus.health().borrow().clone();
     if !health.connected {
@@ -187,17 +199,24 @@ async fn plugins(State(admin): State<Admin>) -> Json<Value> {
     let plugins: Vec<Value> = files
         .iter()
         .map(|(file, state)| match state {
-            FileState::Serving(version) => {
-                let plugin = version.pool.plugin();
-                json!({
-                    "file": file_name(file),
-                    "state": "serving",
-                    "type": plugin.description.worker_type.as_str(),
-                    "version": plugin.description.version,
-                    "digest": plugin.digest.to_string(),
-                    "size_bytes": plugin.size_bytes,
-                    "compile_ms": plugin.compile_time.as_millis(),
-                })
+            FileState::Loading(step, since) => json!({
+                "file": file_name(file),
+                "state": "loading",
+                "step": step,
+                "since_ms": since.elapsed().as_millis(),
+            }),
+            FileState::Serving(version) => serving(file, "serving", version),
+            // The digest is that of what serves; what does not is beside it.
+            FileState::Held {
+                hold,
+                serving: version,
+            } => {
+                let mut entry = serving(file, "rolled-back", version);
+                if let Value::Object(entry) = &mut entry {
+                    entry.insert("held_digest".to_owned(), json!(hold.digest));
+                    entry.insert("error".to_owned(), json!(hold.why));
+                }
+                entry
             }
             FileState::Rejected {
                 digest,
@@ -216,4 +235,23 @@ async fn plugins(State(admin): State<Admin>) -> Json<Value> {
         })
         .collect();
     Json(Value::Array(plugins))
+}
+
+fn serving(file: &Path, state: &str, version: &Version) -> Value {
+    let plugin = version.pool.plugin();
+    json!({
+        "file": file_name(file),
+        "state": state,
+        "type": plugin.description.worker_type.as_str(),
+        "version": plugin.description.version,
+        "digest": plugin.digest.to_string(),
+        "size_bytes": plugin.size_bytes,
+        "compile_ms": plugin.compile_time.as_millis(),
+        "cached": plugin.is_cached,
+        "proven": version.trial.judgement() == Judgement::Proven,
+    })
+}
+
+async fn history(State(admin): State<Admin>) -> Response {
+    Json(admin.shelf.history()).into_response()
 }

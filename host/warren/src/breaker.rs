@@ -1,10 +1,12 @@
 //! The circuit breaker of one worker: when one job after the other fails, the fault is not in the
 //! jobs. The worker stops taking any for a while, its queue keeps the work, and no job loses its
-//! attempts to a database that is down for everybody.
+//! attempts to a database that is down for everybody, or to a build that traps on everything.
 //!
 //! Pure: no clock, no bus. [`crate::pausing`] does what a [`Reaction`] says.
 
 use std::{
+    collections::HashSet,
+    hash::{DefaultHasher, Hash, Hasher},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -14,6 +16,9 @@ use tokio::sync::watch;
 /// The wait before the first trial; it doubles with each trial that fails.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// So many different jobs that the plugin broke on, without one run to the end in between, are too
+/// many: a poisoned job that comes again and again is one.
+const MOST_BROKEN: usize = 20;
 
 /// Whether a worker takes jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +40,9 @@ pub(crate) enum Sign {
     Bad,
     /// The run was not to the end, but not for want of anything: the job was wrong, or has to wait.
     Fair,
-    /// The plugin or the host was at fault.
+    /// The plugin trapped or broke a limit: its fault, or the job's.
+    Broken,
+    /// The host was at fault.
     None,
 }
 
@@ -64,6 +71,10 @@ pub(crate) struct Round(u64);
 struct State {
     /// Bad signs in a row.
     n_bad: u32,
+    /// The jobs that the plugin broke on since it last ran one to the end, by a hash of their id.
+    broken: HashSet<u64>,
+    /// Whether it is open because of those.
+    is_broken: bool,
     /// Trials in a row that failed.
     n_trials: u32,
     /// Counts the trials.
@@ -86,15 +97,21 @@ impl Breaker {
         Round(self.lock().round)
     }
 
-    /// Takes in how a run ended. `most_bad`: so many bad ones in a row are too many; 0: the worker
-    /// never pauses.
-    pub(crate) fn note(&self, sign: Sign, begun: Round, most_bad: u32) -> Reaction {
+    /// Takes in how the run of a job ended. `most_bad`: so many bad ones in a row are too many; 0:
+    /// the worker never pauses.
+    pub(crate) fn note(&self, sign: Sign, job_id: &str, begun: Round, most_bad: u32) -> Reaction {
         let mut state = self.lock();
         let phase = *self.phase.borrow();
+        let decides = begun.0 == state.round;
         match (phase, sign) {
-            (_, Sign::None) | (Phase::Closed, Sign::Fair) => Reaction::Settle,
+            (_, Sign::None) => Reaction::Settle,
             (Phase::Closed, Sign::Good) => {
                 state.n_bad = 0;
+                state.broken.clear();
+                Reaction::Settle
+            }
+            (Phase::Closed, Sign::Fair) => {
+                state.broken.clear();
                 Reaction::Settle
             }
             (Phase::Closed, Sign::Bad) => {
@@ -102,29 +119,60 @@ impl Breaker {
                 if most_bad == 0 || state.n_bad < most_bad {
                     return Reaction::Settle;
                 }
-                self.phase.send_replace(Phase::Open);
-                if std::mem::replace(&mut state.is_looked_after, true) {
-                    Reaction::PutBack
-                } else {
-                    Reaction::Pause
+                self.open(&mut state)
+            }
+            (Phase::Closed, Sign::Broken) => {
+                let mut hasher = DefaultHasher::new();
+                job_id.hash(&mut hasher);
+                if most_bad == 0 {
+                    return Reaction::Settle;
                 }
+                state.broken.insert(hasher.finish());
+                if state.broken.len() < MOST_BROKEN {
+                    return Reaction::Settle;
+                }
+                state.is_broken = true;
+                self.open(&mut state)
             }
             // Begun before the pause: it says nothing about now.
             (Phase::Open, Sign::Good | Sign::Fair) => Reaction::Settle,
             (Phase::Open, Sign::Bad) => Reaction::PutBack,
-            (Phase::Trial, Sign::Bad) if begun.0 != state.round => Reaction::PutBack,
-            (Phase::Trial, _) if begun.0 != state.round => Reaction::Settle,
+            (Phase::Trial, Sign::Bad) if !decides => Reaction::PutBack,
+            (Phase::Trial, Sign::Good | Sign::Fair) if !decides => Reaction::Settle,
+            // While a database is down, a poisoned job is still a poisoned job.
+            (_, Sign::Broken) if !state.is_broken => Reaction::Settle,
+            (Phase::Open, Sign::Broken) => Reaction::PutBack,
+            (Phase::Trial, Sign::Broken) if !decides => Reaction::PutBack,
             (Phase::Trial, Sign::Good | Sign::Fair) => {
                 (state.n_bad, state.n_trials) = (0, 0);
+                state.broken.clear();
+                state.is_broken = false;
                 self.phase.send_replace(Phase::Closed);
                 Reaction::Settle
             }
-            (Phase::Trial, Sign::Bad) => {
+            (Phase::Trial, Sign::Bad | Sign::Broken) => {
                 state.n_trials += 1;
                 self.phase.send_replace(Phase::Open);
                 Reaction::PutBack
             }
         }
+    }
+
+    fn open(&self, state: &mut State) -> Reaction {
+        self.phase.send_replace(Phase::Open);
+        if std::mem::replace(&mut state.is_looked_after, true) {
+            Reaction::PutBack
+        } else {
+            Reaction::Pause
+        }
+    }
+
+    /// Another version serves: what the one before did says nothing about it, and a pause need not
+    /// be long.
+    pub(crate) fn renew(&self) {
+        let mut state = self.lock();
+        (state.n_bad, state.n_trials) = (0, 0);
+        state.broken.clear();
     }
 
     /// The pause is over: one job at a time.
@@ -167,7 +215,7 @@ mod tests {
     use super::*;
 
     fn note(breaker: &Breaker, sign: Sign) -> Reaction {
-        breaker.note(sign, breaker.round(), 2)
+        breaker.note(sign, "a job", breaker.round(), 2)
     }
 
     fn opened() -> Breaker {
@@ -240,8 +288,14 @@ mod tests {
         let breaker = opened();
         let before = breaker.round();
         breaker.try_again();
-        assert_eq!(breaker.note(Sign::Good, before, 2), Reaction::Settle);
-        assert_eq!(breaker.note(Sign::Bad, before, 2), Reaction::PutBack);
+        assert_eq!(
+            breaker.note(Sign::Good, "a job", before, 2),
+            Reaction::Settle
+        );
+        assert_eq!(
+            breaker.note(Sign::Bad, "a job", before, 2),
+            Reaction::PutBack
+        );
         assert_eq!(phase(&breaker), Phase::Trial);
     }
 
@@ -262,8 +316,67 @@ mod tests {
     fn without_a_bound_it_never_opens() {
         let breaker = Breaker::new();
         for _ in 0..100 {
-            let reaction = breaker.note(Sign::Bad, breaker.round(), 0);
+            let reaction = breaker.note(Sign::Bad, "a job", breaker.round(), 0);
             assert_eq!(reaction, Reaction::Settle);
         }
+    }
+
+    fn break_on(breaker: &Breaker, jobs: std::ops::Range<usize>) -> Vec<Reaction> {
+        let run = |job: usize| breaker.note(Sign::Broken, &job.to_string(), breaker.round(), 2);
+        jobs.map(run).collect()
+    }
+
+    #[test]
+    fn a_plugin_that_breaks_on_twenty_jobs_in_a_row_pauses_and_the_next_ones_cost_nothing() {
+        let breaker = Breaker::new();
+        let reactions = break_on(&breaker, 0..MOST_BROKEN + 5);
+        let (first, rest) = reactions.split_at(MOST_BROKEN - 1);
+        assert!(first.iter().all(|reaction| *reaction == Reaction::Settle));
+        assert_eq!(rest[0], Reaction::Pause);
+        assert!(
+            rest[1..]
+                .iter()
+                .all(|reaction| *reaction == Reaction::PutBack)
+        );
+        breaker.try_again();
+        assert_eq!(break_on(&breaker, 0..1), [Reaction::PutBack]);
+        assert_eq!(phase(&breaker), Phase::Open);
+        breaker.try_again();
+        assert_eq!(note(&breaker, Sign::Good), Reaction::Settle);
+        assert_eq!(phase(&breaker), Phase::Closed);
+        // And it takes as many again.
+        let reactions = break_on(&breaker, 0..MOST_BROKEN - 1);
+        assert!(
+            reactions
+                .iter()
+                .all(|reaction| *reaction == Reaction::Settle)
+        );
+    }
+
+    #[test]
+    fn one_poisoned_job_opens_nothing_however_often_it_comes() {
+        let breaker = Breaker::new();
+        for _ in 0..100 {
+            assert_eq!(note(&breaker, Sign::Broken), Reaction::Settle);
+        }
+        assert_eq!(phase(&breaker), Phase::Closed);
+    }
+
+    #[test]
+    fn a_poisoned_job_during_a_pause_is_settled_as_ever() {
+        let breaker = opened();
+        assert_eq!(note(&breaker, Sign::Broken), Reaction::Settle);
+        breaker.try_again();
+        assert_eq!(note(&breaker, Sign::Broken), Reaction::Settle);
+        assert_eq!(phase(&breaker), Phase::Trial);
+    }
+
+    #[test]
+    fn another_version_begins_with_nothing_against_it() {
+        let breaker = Breaker::new();
+        break_on(&breaker, 0..MOST_BROKEN - 1);
+        breaker.renew();
+        assert_eq!(break_on(&breaker, 0..1), [Reaction::Settle]);
+        assert_eq!(phase(&breaker), Phase::Closed);
     }
 }

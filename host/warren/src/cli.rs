@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    commands::{Reach, dlq, topology},
+    commands::{Reach, dlq, plugins, topology},
     config::{Given, Sources},
 };
 
@@ -30,7 +30,8 @@ Examples:
   warren manager --broker URL       look after Node workers, without workers of its own
   warren dlq ls                     what was given up, by type and reason
   warren dlq replay WB --since 2h   run it again, after the mistake is mended
-  warren topology check             is everything on the broker as it should be?"
+  warren topology check             is everything on the broker as it should be?
+  warren plugins rollback WB        let the version before serve again"
 )]
 pub struct Cli {
     /// The command.
@@ -111,6 +112,16 @@ port: /peers lists the workers.")]
         #[command(subcommand)]
         command: dlq::Dlq,
     },
+    /// List the versions of the workers of a host, go back to an earlier one
+    #[command(long_about = plugins::ABOUT, after_long_help = plugins::AFTER)]
+    Plugins {
+        /// Where the host is.
+        #[command(flatten)]
+        place: plugins::Place,
+        /// What to do.
+        #[command(subcommand)]
+        command: plugins::Plugins,
+    },
     /// Compare the exchanges and queues on the broker with what they should be
     #[command(long_about = topology::ABOUT, after_long_help = topology::AFTER)]
     Topology {
@@ -144,6 +155,7 @@ impl Command {
                 ..Options::default()
             },
             Self::Dlq { reach, .. } | Self::Topology { reach, .. } => reach.options(),
+            Self::Plugins { place, .. } => place.options(),
         }
     }
 }

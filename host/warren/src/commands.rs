@@ -1,5 +1,6 @@
-//! What an operator does with a broker from the command line, beside the hosts that run: dead
-//! letters (`warren dlq`) and the topology (`warren topology`).
+//! What an operator does from the command line, beside the hosts that run: dead letters (`warren
+//! dlq`) and the topology (`warren topology`) on a broker, the versions that a host has kept (`warren
+//! plugins`).
 //!
 //! What is asked for goes to standard output, what is said about it to standard error. Invariant:
 //! what only looks changes nothing on the broker, and nothing is taken off a queue unless the
@@ -10,6 +11,7 @@ mod filter;
 mod letter;
 mod moment;
 mod output;
+pub mod plugins;
 mod progress;
 pub mod topology;
 
@@ -72,6 +74,7 @@ pub async fn run(command: &Command, config: &Config) -> anyhow::Result<Verdict> 
     let done = match command {
         Command::Dlq { reach, command } => dlq::run(config, reach, command).await,
         Command::Topology { reach, command } => topology::run(config, reach, command).await,
+        Command::Plugins { place, command } => plugins::run(config, place, command).await,
         Command::Run { .. } | Command::Dev { .. } | Command::Manager { .. } => {
             bail!("this command runs a host")
         }

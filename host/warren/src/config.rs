@@ -28,6 +28,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Dura
 
 use warren_bus::{BrokerFiles, PeersConfig};
 use warren_protocol::{Encoding, WorkerType};
+use warren_runtime::Digest;
 
 pub use self::{
     broker_url::{BrokerUrl, BrokerUrlError},
@@ -47,8 +48,13 @@ pub struct Config {
     pub broker_files: BrokerFiles,
     /// The folder that is watched for plugins (`*.wasm`).
     pub plugins: PathBuf,
-    /// Where the host keeps files: the embedded databases of the workers, the compile cache.
+    /// Where the host keeps files: the embedded databases of the workers, the versions that they
+    /// can go back to, compiled plugins.
     pub data_dir: PathBuf,
+    /// How many versions of each worker are kept beside the one that serves.
+    pub keep_versions: u32,
+    /// How much room compiled plugins may take, in bytes; 0: none are kept.
+    pub compile_cache_bytes: u64,
     /// Where HTTP workers are reached. Port 0 takes a free one.
     pub http: SocketAddr,
     /// Where metrics, health and the lists of workers and plugins are served. Port 0 takes a free
@@ -168,6 +174,10 @@ pub struct WorkerConfig {
     /// The path prefix under which an HTTP worker is reached, with a leading slash; no other
     /// worker has the same.
     pub http_path: Option<String>,
+    /// The name of the only file that may be this worker.
+    pub plugin: Option<String>,
+    /// The digest of the only build that may be this worker.
+    pub sha256: Option<Digest>,
     /// What the guest reads through `wasi:config/store`. May hold secrets.
     pub config: BTreeMap<String, String>,
 }
@@ -220,6 +230,8 @@ impl Default for Config {
             broker_files: BrokerFiles::default(),
             plugins: PathBuf::from("plugins"),
             data_dir: PathBuf::from("data"),
+            keep_versions: 3,
+            compile_cache_bytes: 1 << 30,
             http: SocketAddr::from(([127, 0, 0, 1], 8080)),
             admin: SocketAddr::from(([127, 0, 0, 1], 9091)),
             encoding: Encoding::Json,
@@ -284,6 +296,8 @@ impl fmt::Debug for WorkerConfig {
         f.debug_struct("WorkerConfig")
             .field("limits", &self.limits)
             .field("http_path", &self.http_path)
+            .field("plugin", &self.plugin)
+            .field("sha256", &self.sha256)
             .field("config", &self.config.keys())
             .finish()
     }

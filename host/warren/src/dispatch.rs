@@ -204,7 +204,7 @@ async fn start(host: &Arc<Host>, seat: &Arc<Seat>, delivery: Delivery) -> Option
 async fn dispatch(
     host: &Arc<Host>,
     seat: &Arc<Seat>,
-    version: &Version,
+    version: &Arc<Version>,
     permit: Permit,
     delivery: Delivery,
 ) {

@@ -10,6 +10,7 @@ use crate::{
     config::{self, Config},
     host::Host,
     registry::{Retry, Version},
+    trial::Trial,
 };
 
 /// What the workers of one host are equipped with.
@@ -93,6 +94,7 @@ impl Equipment {
                 cap: limits.retry_cap,
                 breaker: limits.breaker,
             },
+            trial: Trial::default(),
         }
     }
 }

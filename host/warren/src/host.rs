@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use warren_bus::Bus;
 use warren_protocol::Encoding;
@@ -22,6 +23,8 @@ pub(crate) struct Host {
     pub metrics: Arc<Metrics>,
     /// Whether this process has stood still.
     pub pulse: Arc<Pulse>,
+    /// Told when the trial of a version has come to a judgement.
+    pub judged: Notify,
     /// How long a delivery may be held before it is settled.
     pub longest_hold: Duration,
     /// How envelopes are written.

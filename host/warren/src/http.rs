@@ -19,9 +19,11 @@ use crate::{
     clock::now_ms,
     host::Host,
     listen,
+    pausing::is_the_hosts,
     registry::{self, Seat},
     settle,
     telemetry::logs::WORKER_TARGET,
+    trial::Evidence,
 };
 
 pub(crate) use problem::problem;
@@ -113,6 +115,7 @@ async fn ask(
             detail: format!("every instance of worker {} is busy", seat.id.worker_type()),
         });
     };
+    let job = job_id.clone();
     let occasion = Occasion {
         job_id,
         attempt: 1,
@@ -125,6 +128,7 @@ async fn ask(
         stop.cancel();
         Err(Fault::Deadline(deadline).into())
     });
+    judge(host, &version, &job, answered.as_ref().err());
     let answer = answered.map_err(|error| Refusal {
         status: match error {
             HttpError::Fault(Fault::Busy(_)) => StatusCode::SERVICE_UNAVAILABLE,
@@ -139,6 +143,19 @@ async fn ask(
             seat.id.worker_type()
         )))
     })
+}
+
+/// Takes in what a request says about the version that answered it.
+fn judge(host: &Host, version: &registry::Version, job_id: &str, error: Option<&HttpError>) {
+    let evidence = match error {
+        None => Evidence::Good,
+        Some(HttpError::Fault(fault)) if is_the_hosts(fault) => Evidence::None,
+        Some(_) => Evidence::Failed,
+    };
+    let words = || error.map(HttpError::to_string).unwrap_or_default();
+    if version.trial.note(evidence, job_id, words).is_some() {
+        host.judged.notify_one();
+    }
 }
 
 /// Lets the head go when what the guest sent before it is safe; follows the guest to its end.

@@ -29,3 +29,5 @@ mod reload;
 pub mod run;
 mod settle;
 pub mod telemetry;
+mod trial;
+mod versions;

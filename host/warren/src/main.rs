@@ -58,7 +58,7 @@ fn main() -> ExitCode {
         Command::Run { .. } => What::Host,
         Command::Dev { folder, .. } => What::Dev(folder),
         Command::Manager { .. } => What::Manager,
-        command @ (Command::Dlq { .. } | Command::Topology { .. }) => {
+        command @ (Command::Dlq { .. } | Command::Topology { .. } | Command::Plugins { .. }) => {
             return operate(&command, &config);
         }
     };

@@ -14,7 +14,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use warren_protocol::{WorkerId, WorkerType};
 use warren_runtime::{Permit, Pool};
 
-use crate::breaker::{Breaker, Phase};
+use crate::{
+    breaker::{Breaker, Phase},
+    trial::Trial,
+};
 
 /// The workers of one host. Cheap to clone.
 #[derive(Clone, Default)]
@@ -48,6 +51,8 @@ pub(crate) struct Version {
     pub http_path: Option<String>,
     /// What happens to a job that fails.
     pub retry: Retry,
+    /// Whether its first jobs have shown that it works.
+    pub trial: Trial,
 }
 
 /// How often, and how soon, a failed job is run again.
@@ -145,9 +150,15 @@ impl Seat {
     /// Makes a version the current one and returns the one before, which finishes what it runs.
     pub(crate) fn swap(&self, version: Version) -> Arc<Version> {
         let before = self.current.swap(Arc::new(version));
+        self.breaker.renew();
         // Whoever waits for the version before has no reason to any more.
         self.swapped.notify_waiters();
         before
+    }
+
+    /// Returns at the next swap.
+    pub(crate) async fn another_version(&self) {
+        self.swapped.notified().await;
     }
 
     /// Waits for the right to one run of the current version: the one that is current when the

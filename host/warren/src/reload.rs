@@ -1,62 +1,91 @@
-//! One plugin's way into the house, at the start and at every change: seen, read when it is quiet,
-//! compared by digest, loaded, and only then put to work. A failure at any step leaves the version
-//! before it serving.
+//! One plugin's way into the house, at the start and at every change:
+//!
+//! 1. watch: something in the folder has changed, so it is compared with what is known
+//!    ([`watch`]);
+//! 2. read when it is quiet, validate, compile or find compiled, link, probe ([`prepare`]), for all
+//!    files beside each other;
+//! 3. claim its type, warm a first instance, swap, announce ([`stage`]), one after the other, each
+//!    as soon as it is prepared;
+//! 4. watch its first jobs, and go back to the version before when they all fail ([`rollback`]).
+//!
+//! A failure at any step leaves the version before it serving. What became of each file is on the
+//! [`Shelf`].
 
+mod prepare;
+mod progress;
+mod rollback;
 mod shelf;
 mod stage;
 mod watch;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet, HashSet},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use bytes::Bytes;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use warren_protocol::WorkerType;
-use warren_runtime::{Digest, Engine, MAX_FILE_BYTES, Plugin};
+use warren_runtime::{Digest, Engine, Plugin};
 
-use crate::{equip::Equipment, host::Host, registry::file_name};
+use crate::{
+    clock::now_ms,
+    equip::Equipment,
+    host::Host,
+    registry::file_name,
+    versions::{Kept, Versions},
+};
 
+use prepare::{Found, Loaded, Prepared, Workshop};
+use progress::Progress;
 pub(crate) use shelf::{FileState, Shelf};
-use stage::{Rejection, Stage};
-use watch::Stamp;
+use stage::{Rejection, Stage, taken};
+use watch::{Changes, Stamp};
 
-/// A file that has not changed for this long is complete: copying tools write without pauses, and
-/// one that does pause leaves a file that does not validate.
-const QUIET: Duration = Duration::from_millis(100);
 /// How often the folder is looked at without being told of a change: some file systems (network
 /// mounts) tell of none.
 const POLL: Duration = Duration::from_secs(2);
-/// The worker type under which a file that has not been asked yet writes its log.
-const UNKNOWN_TYPE: &str = "unknown";
+/// A file that has disappeared for less than this is being replaced: its worker stays.
+const MISSED_AFTER: Duration = Duration::from_secs(1);
 
 /// Keeps the workers of a host as its plugins folder says.
 pub(crate) struct Reload {
     folder: PathBuf,
-    engine: Engine,
     host: Arc<Host>,
-    equipment: Arc<Equipment>,
+    workshop: Workshop,
     stage: Stage,
     shelf: Shelf,
+    versions: Versions,
     /// The files as they were last read.
     known: BTreeMap<PathBuf, Known>,
+    /// The files that are on their way.
+    loading: BTreeMap<PathBuf, Loading>,
+    loads: JoinSet<Loaded>,
+    serial: u64,
+    /// The files that have disappeared, and when.
+    gone: BTreeMap<PathBuf, Instant>,
+    /// The files of the start; `None` when all of them have been looked at.
+    starting: Option<BTreeSet<PathBuf>>,
+    /// Those of the start that are still on their way.
+    progress: Progress,
     folder_was_missing: bool,
+    /// What failed and could not be rolled back, so that it is told once.
+    hopeless: HashSet<Digest>,
 }
 
 struct Known {
-    stamp: Stamp,
+    stamp: Option<Stamp>,
     /// `None` when it could not be read.
     digest: Option<Digest>,
 }
 
-/// A file whose content is new.
-struct Candidate {
-    file: PathBuf,
+struct Loading {
+    serial: u64,
     stamp: Stamp,
-    content: Result<Vec<u8>, Rejection>,
-    digest: Option<Digest>,
+    abort: AbortHandle,
 }
 
 impl Reload {
@@ -68,85 +97,119 @@ impl Reload {
         host: Arc<Host>,
         equipment: Arc<Equipment>,
         shelf: Shelf,
+        versions: Versions,
     ) -> Self {
         Self {
             stage: Stage::new(host.clone(), equipment.clone()),
+            workshop: Workshop {
+                engine,
+                equipment,
+                shelf: shelf.clone(),
+            },
             folder,
-            engine,
             host,
-            equipment,
             shelf,
+            versions,
             known: BTreeMap::new(),
+            loading: BTreeMap::new(),
+            loads: JoinSet::new(),
+            serial: 0,
+            gone: BTreeMap::new(),
+            starting: Some(BTreeSet::new()),
+            progress: Progress::default(),
             folder_was_missing: false,
+            hopeless: HashSet::new(),
         }
     }
 
     /// Loads what is there, then follows every change until `stop`.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
-        let mut changes = watch::Changes::of(&self.folder);
-        let follow = async {
-            let mut again = self.scan(true).await;
+        let mut files = Changes::of(&self.folder);
+        let mut decisions = Changes::of_all(self.versions.folder());
+        let host = self.host.clone();
+        self.scan().await;
+        self.starting = Some(self.loading.keys().cloned().collect());
+        self.progress = Progress::begin(self.loading.len());
+        loop {
+            self.note_started();
+            let patience = self.patience();
+            tokio::select! {
+                () = stop.cancelled() => return,
+                Some(loaded) = self.loads.join_next(), if !self.loads.is_empty() => {
+                    // One that was given up for a later one has no result.
+                    if let Ok(loaded) = loaded {
+                        self.apply(loaded).await;
+                    }
+                }
+                _ = files.next(patience) => {
+                    files.follow();
+                    self.scan().await;
+                    self.obey().await;
+                }
+                true = decisions.next(POLL) => {
+                    self.obey().await;
+                }
+                () = host.judged.notified() => self.judge().await,
+            }
+            decisions.follow();
+        }
+    }
+
+    /// Everything that was there at the start has been looked at.
+    fn note_started(&mut self) {
+        let loading = &self.loading;
+        self.progress.show(&self.shelf);
+        let is_over =
+            |files: &BTreeSet<PathBuf>| files.iter().all(|file| !loading.contains_key(file));
+        if self.starting.as_ref().is_some_and(is_over) {
+            self.starting = None;
+            self.progress.end();
             self.shelf.set_started();
             if self.shelf.paths().is_empty() {
                 tracing::info!(folder = %self.folder.display(), "no plugins yet: copy a .wasm there");
             }
-            loop {
-                // A change that comes while a scan is under way is seen by the next one.
-                if !again {
-                    changes.next(POLL).await;
-                }
-                again = self.scan(false).await;
-            }
-        };
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = follow => {}
         }
     }
 
-    /// Compares the folder with what is known and makes the workers follow. Returns whether to look
-    /// again at once.
-    async fn scan(&mut self, at_start: bool) -> bool {
+    /// How long until the folder is looked at, unless something changes.
+    fn patience(&self) -> Duration {
+        let next = self
+            .gone
+            .values()
+            .map(|since| MISSED_AFTER.saturating_sub(since.elapsed()));
+        let shown = (self.starting.is_some()).then_some(Progress::INTERVAL);
+        next.chain(shown)
+            .min()
+            .unwrap_or(POLL)
+            .clamp(Duration::from_millis(10), POLL)
+    }
+
+    /// Compares the folder with what is known, and begins to load what is new.
+    async fn scan(&mut self) {
         let Some(files) = self.list() else {
-            return false;
+            return;
         };
-        let mut gone = self.shelf.paths();
-        gone.retain(|file| !files.contains_key(file));
-        let candidates = self.read_changed(&files).await;
-        if candidates.is_empty() && gone.is_empty() {
-            return false;
-        }
-        for (candidate, loaded) in self.load(candidates).await {
-            let Candidate {
-                file,
-                stamp,
-                digest,
-                ..
-            } = candidate;
-            self.known.insert(file.clone(), Known { stamp, digest });
-            let applied = match loaded {
-                Ok(plugin) => self.stage.put(&file, plugin, &gone).await,
-                Err(rejection) => Err(rejection),
-            };
-            match applied {
-                Ok(serving) => self.shelf.serving(&file, serving),
-                Err(rejection) => self.reject(&file, digest, rejection, at_start),
+        let paths = self.shelf.paths();
+        for file in paths.iter().chain(self.loading.keys()) {
+            if !files.contains_key(file) {
+                self.gone.entry(file.clone()).or_insert_with(Instant::now);
             }
         }
-        for file in gone {
-            self.known.remove(&file);
-            self.shelf.remove(&file);
-            self.stage.take_away(&file).await;
+        self.gone.retain(|file, _| !files.contains_key(file));
+        for (file, stamp) in files {
+            let is_known = self
+                .known
+                .get(&file)
+                .is_some_and(|known| known.stamp.as_ref() == Some(&stamp));
+            let is_on_its_way = self
+                .loading
+                .get(&file)
+                .is_some_and(|loading| loading.stamp == stamp);
+            if !is_on_its_way && (!is_known || self.loading.contains_key(&file)) {
+                self.begin(file, stamp);
+            }
         }
-        // A file that was turned away because of another one gets its chance: the next scan finds
-        // it new.
-        let n_known = self.known.len();
-        let (shelf, registry) = (&self.shelf, &self.host.registry);
-        self.known.retain(|file, _| {
-            let wanted = shelf.wanted(file);
-            wanted.is_none_or(|wanted| registry.get(&wanted).is_some())
-        });
-        self.known.len() < n_known
+        self.take_away().await;
     }
 
     /// The plugin files in the folder. `None` when it cannot be listed: that is no reason to stop
@@ -169,72 +232,202 @@ impl Reload {
         }
     }
 
-    /// Reads the files whose stamp is new and has been quiet, and keeps those whose content is.
-    async fn read_changed(&mut self, files: &BTreeMap<PathBuf, Stamp>) -> Vec<Candidate> {
-        let is_new = |(file, stamp): &(&PathBuf, &Stamp)| {
-            self.known
-                .get(*file)
-                .is_none_or(|known| known.stamp != **stamp)
-        };
-        let changed: Vec<(&PathBuf, &Stamp)> = files.iter().filter(is_new).collect();
-        if changed.is_empty() {
-            return Vec::new();
-        }
-        tokio::time::sleep(QUIET).await;
-        let mut candidates = Vec::new();
-        for (file, stamp) in changed {
-            // Still being written: the next scan sees it again, because nothing is remembered.
-            if Stamp::of(file).ok().as_ref() != Some(stamp) {
-                continue;
-            }
-            let content = read(file, stamp).await;
-            let digest = content.as_deref().ok().map(Digest::of);
-            match self.known.get_mut(file) {
-                // Touched, or written again with the same content.
-                Some(known) if digest.is_some() && known.digest == digest => {
-                    known.stamp = stamp.clone();
-                }
-                _ => candidates.push(Candidate {
-                    file: file.clone(),
-                    stamp: stamp.clone(),
-                    content,
-                    digest,
-                }),
-            }
-        }
-        candidates
-    }
-
-    /// Loads all at once, and returns them in the order of their names.
-    async fn load(
-        &self,
-        candidates: Vec<Candidate>,
-    ) -> Vec<(Candidate, Result<Plugin, Rejection>)> {
-        let Ok(unknown) = WorkerType::new(UNKNOWN_TYPE) else {
-            return Vec::new();
-        };
-        let scratch = self.equipment.scratch(unknown);
-        let loads = candidates.into_iter().map(|mut candidate| {
-            let (engine, scratch) = (self.engine.clone(), scratch.clone());
-            async move {
-                let loaded = match std::mem::replace(&mut candidate.content, Ok(Vec::new())) {
-                    Err(rejection) => Err(rejection),
-                    Ok(bytes) => {
-                        tracing::info!(
-                            plugin.name = file_name(&candidate.file),
-                            bytes = bytes.len(),
-                            "loading plugin"
-                        );
-                        engine.load(bytes, &scratch).await.map_err(Rejection::from)
-                    }
-                };
-                (candidate, loaded)
+    /// Begins to load a file. What is on its way under the same name is given up.
+    fn begin(&mut self, file: PathBuf, stamp: Stamp) {
+        self.serial += 1;
+        let (serial, workshop, path) = (self.serial, self.workshop.clone(), file.clone());
+        let known = self.known.get(&file).and_then(|known| known.digest);
+        self.shelf.loading(&file, "read");
+        let abort = self.loads.spawn(async move {
+            let prepared = workshop.prepare(&path, known).await;
+            Loaded {
+                file: path,
+                serial,
+                prepared,
             }
         });
-        futures_util::future::join_all(loads).await
+        let loading = Loading {
+            serial,
+            stamp,
+            abort,
+        };
+        if let Some(before) = self.loading.insert(file, loading) {
+            before.abort.abort();
+        }
     }
 
-    fn reject(&self, file: &Path, digest: Option<Digest>, rejection: Rejection, at_start: bool) {
+    /// A file has been prepared: puts it to work, or says why not.
+    async fn apply(&mut self, loaded: Loaded) {
+        let Loaded {
+            file,
+            serial,
+            prepared,
+        } = loaded;
+        if self
+            .loading
+            .get(&file)
+            .is_none_or(|loading| loading.serial != serial)
+        {
+            return;
+        }
+        self.loading.remove(&file);
+        let Prepared {
+            stamp,
+            digest,
+            found,
+        } = prepared;
+        // It has disappeared while it was read; the next scan sees it, or its successor.
+        if stamp.is_none() {
+            if self.shelf.is_loading(&file) {
+                self.shelf.remove(&file);
+            }
+            return self.take_away().await;
+        }
+        self.known.insert(file.clone(), Known { stamp, digest });
+        match found {
+            Ok(Found::TheSame) => {}
+            Ok(Found::Plugin(plugin, bytes)) => self.put_to_work(&file, *plugin, bytes).await,
+            Err(rejection) => self.reject(&file, digest, rejection),
+        }
+        self.take_away().await;
+    }
+
+    /// Lets a new plugin serve, unless it was decided that this build does not.
+    async fn put_to_work(&mut self, file: &Path, plugin: Plugin, bytes: Bytes) {
+        let (worker_type, digest) = (plugin.description.worker_type.clone(), plugin.digest);
+        if let Some(hold) = self.versions.hold(&worker_type) {
+            if hold.digest == digest.to_string()
+                && self.serve_instead(file, &worker_type, hold).await
+            {
+                return;
+            }
+            self.release(&worker_type);
+        }
+        let kept = self.versions.get(&worker_type, &digest.to_string());
+        let proven = kept.is_some_and(|kept| kept.proven);
+        let yielding = self.yielding(file);
+        match self.stage.put(file, plugin, &yielding, proven).await {
+            Ok(placed) => {
+                self.shelf
+                    .serving(file, placed.version.clone(), placed.what);
+                self.host.metrics.held(&worker_type, false);
+                self.send_away(file, &yielding, &worker_type);
+                self.keep(
+                    file,
+                    &placed.version.pool.plugin().description.version,
+                    digest,
+                    worker_type,
+                    bytes,
+                )
+                .await;
+            }
+            Err(rejection) => self.reject(file, Some(digest), rejection),
+        }
+    }
+
+    /// The files that give way to this one: those that have disappeared, and at the start, where
+    /// the order of names decides, those after it.
+    fn yielding(&self, file: &Path) -> Vec<PathBuf> {
+        let starting = self
+            .starting
+            .iter()
+            .flatten()
+            .filter(|other| other.as_path() > file);
+        let is_starting = self
+            .starting
+            .as_ref()
+            .is_some_and(|files| files.contains(file));
+        let later = starting.filter(|_| is_starting);
+        self.gone.keys().chain(later).cloned().collect()
+    }
+
+    /// Says of the files that gave way to this one that they did.
+    fn send_away(&mut self, file: &Path, yielding: &[PathBuf], worker_type: &WorkerType) {
+        for other in yielding {
+            let served = match self.shelf.state(other) {
+                Some(
+                    FileState::Serving(version)
+                    | FileState::Held {
+                        serving: version, ..
+                    },
+                ) => version,
+                _ => continue,
+            };
+            if served.pool.plugin().description.worker_type != *worker_type {
+                continue;
+            }
+            if self.gone.remove(other).is_some() {
+                // It has another name now: nothing has left.
+                self.known.remove(other);
+                self.shelf.forget(other);
+            } else {
+                let digest = served.pool.plugin().digest;
+                self.reject(other, Some(digest), taken(worker_type, other, file));
+            }
+        }
+    }
+
+    /// Keeps what serves now, for the day on which its successor fails.
+    async fn keep(
+        &self,
+        file: &Path,
+        version: &str,
+        digest: Digest,
+        worker_type: WorkerType,
+        bytes: Bytes,
+    ) {
+        let about = Kept {
+            digest: digest.to_string(),
+            version: version.to_owned(),
+            file: file_name(file),
+            size_bytes: bytes.len() as u64,
+            since_ms: i64::try_from(now_ms()).unwrap_or(i64::MAX),
+            proven: false,
+            failed: None,
+        };
+        let versions = self.versions.clone();
+        let kept =
+            tokio::task::spawn_blocking(move || versions.keep(&worker_type, about, &bytes)).await;
+        if let Ok(Err(error)) = kept {
+            tracing::warn!(
+                folder = %self.versions.folder().display(), %error,
+                "this version cannot be kept, so nothing can go back to it"
+            );
+        }
+    }
+
+    /// Takes away the workers of the files that are gone for good, but not while a file is on its
+    /// way that may take one over.
+    async fn take_away(&mut self) {
+        let missed: Vec<PathBuf> = self
+            .gone
+            .iter()
+            .filter(|(_, since)| since.elapsed() >= MISSED_AFTER)
+            .map(|(file, _)| file.clone())
+            .collect();
+        for file in missed {
+            if let Some(loading) = self.loading.remove(&file) {
+                loading.abort.abort();
+            }
+            let (gone, loading) = (&self.gone, &self.loading);
+            if loading.keys().any(|file| !gone.contains_key(file)) {
+                continue;
+            }
+            self.gone.remove(&file);
+            self.known.remove(&file);
+            self.shelf.remove(&file);
+            self.stage.take_away(&file).await;
+        }
+        // A file that was turned away because of another one gets its chance: the next scan finds
+        // it new.
+        let (shelf, registry) = (&self.shelf, &self.host.registry);
+        self.known.retain(|file, _| {
+            let wanted = shelf.wanted(file);
+            wanted.is_none_or(|wanted| registry.get(&wanted).is_some())
+        });
+    }
+
+    fn reject(&self, file: &Path, digest: Option<Digest>, rejection: Rejection) {
         let still_serving = self.stage.serving(file);
         tracing::error!(
             plugin.name = file_name(file),
@@ -250,25 +443,11 @@ impl Reload {
             "plugin rejected"
         );
         self.host.metrics.reloaded("rejected");
+        let at_start = self
+            .starting
+            .as_ref()
+            .is_some_and(|files| files.contains(file));
         self.shelf
             .rejected(file, digest, rejection, at_start, still_serving.is_some());
     }
-}
-
-/// Reads a file that is not larger than a plugin may be.
-async fn read(file: &Path, stamp: &Stamp) -> Result<Vec<u8>, Rejection> {
-    let rejection = |error: String| Rejection {
-        step: "read",
-        error,
-        wanted: None,
-    };
-    if stamp.length > MAX_FILE_BYTES as u64 {
-        return Err(rejection(format!(
-            "read: the file has {} bytes; at most {MAX_FILE_BYTES} are taken",
-            stamp.length
-        )));
-    }
-    tokio::fs::read(file)
-        .await
-        .map_err(|error| rejection(format!("read: {error}; allow this user to read the file")))
 }

@@ -9,10 +9,10 @@ use std::{
 
 use anyhow::Context;
 use futures_util::future::join_all;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use warren_bus::{Bus, EmbeddedBroker, Inbox, PeersConfig, RabbitMq, RabbitMqConfig};
-use warren_runtime::{Databases, Engine, EngineConfig, GuestMetrics};
+use warren_runtime::{ArtifactsConfig, Databases, Engine, EngineConfig, GuestMetrics};
 
 use crate::{
     admin,
@@ -26,6 +26,7 @@ use crate::{
     registry::Registry,
     reload::{Reload, Shelf},
     telemetry::metrics::Metrics,
+    versions::Versions,
 };
 
 /// What is kept of the shutdown's time for saying goodbye on the bus and closing files: a fifth,
@@ -144,6 +145,10 @@ pub fn engine(config: &Config) -> anyhow::Result<Engine> {
     Ok(Engine::new(&EngineConfig {
         max_memory_bytes: largest.max(defaults.max_memory_bytes),
         n_threads: tokio::runtime::Handle::current().metrics().num_workers(),
+        artifacts: (config.compile_cache_bytes > 0).then(|| ArtifactsConfig {
+            folder: config.data_dir.join("compiled"),
+            max_bytes: config.compile_cache_bytes,
+        }),
         ..defaults
     })?)
 }
@@ -171,6 +176,7 @@ pub(crate) fn assemble(
         registry: Registry::default(),
         metrics,
         pulse: Pulse::start().context("starting a thread")?,
+        judged: Notify::new(),
         longest_hold: config.longest_hold(),
         encoding: config.encoding,
         ending,
@@ -211,6 +217,10 @@ pub async fn run(
         config: config.clone(),
     });
     let shelf = Shelf::default();
+    let versions = Versions::new(
+        config.data_dir.join("versions"),
+        config.keep_versions as usize,
+    );
 
     let stop_http = CancellationToken::new();
     let stop_admin = CancellationToken::new();
@@ -221,6 +231,7 @@ pub async fn run(
         host.clone(),
         equipment,
         shelf.clone(),
+        versions,
     );
     let reload = tokio::spawn(reload.run(stop_reload.clone()));
     let replies = tokio::spawn(dispatch::attend(host.clone(), inbox));

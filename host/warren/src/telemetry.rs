@@ -3,3 +3,4 @@
 pub mod logs;
 pub mod metrics;
 mod process_time;
+pub(crate) mod progress;

@@ -22,6 +22,8 @@ impl fmt::Display for Config {
             broker_files,
             plugins,
             data_dir,
+            keep_versions,
+            compile_cache_bytes,
             http,
             admin,
             encoding,
@@ -75,6 +77,8 @@ impl fmt::Display for Config {
         writeln!(f, "broker_password_file = {}", file(password))?;
         writeln!(f, "plugins = {}", quoted(&plugins.to_string_lossy()))?;
         writeln!(f, "data_dir = {}", quoted(&data_dir.to_string_lossy()))?;
+        writeln!(f, "keep_versions = {keep_versions}")?;
+        writeln!(f, "compile_cache = \"{}\"", shown_size(compile_cache_bytes))?;
         writeln!(f, "http = \"{http}\"")?;
         writeln!(f, "admin = \"{admin}\"")?;
         writeln!(
@@ -119,6 +123,12 @@ impl fmt::Display for Config {
             )?;
             if let Some(path) = &worker.http_path {
                 writeln!(f, "http_path = {}", quoted(path))?;
+            }
+            if let Some(file) = &worker.plugin {
+                writeln!(f, "plugin = {}", quoted(file))?;
+            }
+            if let Some(digest) = &worker.sha256 {
+                writeln!(f, "sha256 = \"{digest}\"")?;
             }
             for key in worker.config.keys() {
                 writeln!(f, "config.{} = \"***\"", quoted(key))?;

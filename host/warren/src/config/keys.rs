@@ -34,6 +34,9 @@ const PAYLOAD: RangeInclusive<u64> = 1 << 10..=512 << 20;
 /// Each running instance keeps its stack and memory; thousands are a slip of the keyboard.
 const CONCURRENCY: RangeInclusive<u32> = 1..=10_000;
 const ATTEMPTS: RangeInclusive<u32> = 1..=1000;
+/// Each is a file of the plugin's size.
+const VERSIONS: RangeInclusive<u32> = 0..=100;
+const COMPILE_CACHE: RangeInclusive<u64> = 0..=1 << 40;
 const BREAKER: RangeInclusive<u32> = 0..=10_000;
 /// RabbitMQ looks at its deliveries once a minute.
 const CONSUMER_TIMEOUT: RangeInclusive<Duration> =
@@ -60,6 +63,22 @@ pub(super) const HOST: &[Key<Draft>] = &[
     Key {
         name: "data_dir",
         set: |draft, node, report| report.put(&mut draft.config.data_dir, values::folder(node)),
+    },
+    Key {
+        name: "keep_versions",
+        set: |draft, node, report| {
+            report.put(
+                &mut draft.config.keep_versions,
+                values::number(node, VERSIONS),
+            );
+        },
+    },
+    Key {
+        name: "compile_cache",
+        set: |draft, node, report| {
+            let value = values::size(node, COMPILE_CACHE);
+            report.put(&mut draft.config.compile_cache_bytes, value);
+        },
     },
     Key {
         name: "http",
@@ -297,6 +316,14 @@ pub(super) const WORKER: &[Key<WorkerConfig>] = &[
             Ok(path) => worker.http_path = Some(path),
             Err(mistake) => report.mistakes.push(mistake),
         },
+    },
+    Key {
+        name: "plugin",
+        set: |worker, node, report| report.put(&mut worker.plugin, values::plugin_name(node)),
+    },
+    Key {
+        name: "sha256",
+        set: |worker, node, report| report.put(&mut worker.sha256, values::digest(node)),
     },
     Key {
         name: "config",

@@ -25,6 +25,8 @@ pub(super) const VARIABLES: &[(&str, &str)] = &[
     ("WARREN_BROKER_PASSWORD_FILE", "broker_password_file"),
     ("WARREN_PLUGINS", "plugins"),
     ("WARREN_DATA_DIR", "data_dir"),
+    ("WARREN_KEEP_VERSIONS", "keep_versions"),
+    ("WARREN_COMPILE_CACHE", "compile_cache"),
     ("WARREN_HTTP", "http"),
     ("WARREN_ADMIN", "admin"),
     ("WARREN_ENCODING", "encoding"),

@@ -11,6 +11,7 @@ use std::{
 
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 use warren_protocol::{Encoding, WorkerType};
+use warren_runtime::Digest;
 
 use super::{
     Broker, BrokerUrl, LogFormat, Mistake,
@@ -222,6 +223,29 @@ pub(super) fn field_name(node: &Node) -> Read<String> {
         ));
     }
     Ok(written.to_owned())
+}
+
+/// The name of a file in the plugins folder.
+pub(super) fn plugin_name(node: &Node) -> Read<Option<String>> {
+    let written = text(node)?;
+    if written.contains(['/', '\\']) || !written.ends_with(".wasm") {
+        return Err(node.mistake(
+            format!("{} is not the name of a plugin", quoted(written)),
+            "write the name of the file without its folder: \"db.wasm\"",
+        ));
+    }
+    Ok(Some(written.to_owned()))
+}
+
+/// The SHA-256 of a file.
+pub(super) fn digest(node: &Node) -> Read<Option<Digest>> {
+    let written = text(node)?;
+    Digest::read(written).map(Some).ok_or_else(|| {
+        node.mistake(
+            format!("{} is not a SHA-256", quoted(written)),
+            "write the 64 hexadecimal digits that `sha256sum` or `warren check` prints",
+        )
+    })
 }
 
 /// A path prefix of HTTP.

@@ -26,9 +26,17 @@ pub(super) struct Stage {
     equipment: Arc<Equipment>,
 }
 
+/// What was made of a plugin.
+pub(super) struct Placed {
+    /// `loaded` or `swapped`.
+    pub(super) what: &'static str,
+    /// What serves now.
+    pub(super) version: Arc<Version>,
+}
+
 /// Why a file does not serve.
 pub(super) struct Rejection {
-    /// `read`, `validate`, `compile`, `link`, `probe`, `claim` or `join`.
+    /// `read`, `validate`, `compile`, `link`, `probe`, `claim`, `grant`, `warm` or `join`.
     pub(super) step: &'static str,
     pub(super) error: String,
     /// The type that another file serves: it may become free.
@@ -55,31 +63,86 @@ impl Stage {
         self.seat_of(file).map(|seat| seat.current())
     }
 
-    /// Puts a plugin to work. `gone` are the files that have just disappeared: whoever takes over
-    /// the type of one of them continues its worker.
+    /// Puts a plugin to work. `yielding` are the files that give way: those that have just
+    /// disappeared, and at the start those that come after this one. Whoever takes over the type of
+    /// one of them continues its worker.
     pub(super) async fn put(
         &mut self,
         file: &Path,
         plugin: Plugin,
-        gone: &[PathBuf],
-    ) -> Result<Arc<Version>, Rejection> {
+        yielding: &[PathBuf],
+        proven: bool,
+    ) -> Result<Placed, Rejection> {
         let worker_type = plugin.description.worker_type.clone();
-        self.check_path(&worker_type, &plugin, file, gone)?;
+        self.check_pin(&worker_type, &plugin, file)?;
+        self.check_path(&worker_type, &plugin, file, yielding)?;
         let before = self.seat_of(file);
-        match self.host.registry.get(&worker_type) {
-            Some(seat) => {
-                let holder = seat.current().file.clone();
-                if holder != file && !gone.contains(&holder) {
-                    return Err(taken(&worker_type, file, &holder));
-                }
-                self.leave_other_type(before, &worker_type).await;
-                Ok(self.swap(&seat, plugin, file))
-            }
-            None => {
-                self.leave_other_type(before, &worker_type).await;
-                self.arrive(worker_type, plugin, file).await
+        let seat = self.host.registry.get(&worker_type);
+        if let Some(seat) = &seat {
+            let holder = seat.current().file.clone();
+            if holder != file && !yielding.contains(&holder) {
+                return Err(taken(&worker_type, file, &holder));
             }
         }
+        let id = seat
+            .as_ref()
+            .map_or_else(|| WorkerId::draw(&worker_type), |seat| seat.id.clone());
+        let version = self
+            .equipment
+            .version(&self.host, &id, plugin, file.to_owned());
+        if proven {
+            version.trial.trust();
+        }
+        version.pool.warm().await?;
+        self.leave_other_type(before, &worker_type).await;
+        match seat {
+            Some(seat) => Ok(Placed {
+                what: "swapped",
+                version: self.swap(&seat, version),
+            }),
+            None => Ok(Placed {
+                what: "loaded",
+                version: self.arrive(id, version).await?,
+            }),
+        }
+    }
+
+    /// The type may be promised to one file, or to one build.
+    fn check_pin(
+        &self,
+        worker_type: &WorkerType,
+        plugin: &Plugin,
+        file: &Path,
+    ) -> Result<(), Rejection> {
+        let rejection = |error: String| Rejection {
+            step: "claim",
+            error,
+            wanted: None,
+        };
+        let Some(own) = self.equipment.config.workers.get(worker_type) else {
+            return Ok(());
+        };
+        let name = file_name(file);
+        if let Some(pinned) = &own.plugin
+            && *pinned != name
+        {
+            return Err(rejection(format!(
+                "worker type {worker_type} belongs to {pinned} (`plugin` in \
+                 [workers.{worker_type}]), and {name} says that it is {worker_type}: remove \
+                 {name}, or name it there"
+            )));
+        }
+        if let Some(pinned) = &own.sha256
+            && *pinned != plugin.digest
+        {
+            return Err(rejection(format!(
+                "{name} has the SHA-256 {}, and worker type {worker_type} may only be {pinned} \
+                 (`sha256` in [workers.{worker_type}]): deploy that build, or write this digest \
+                 there",
+                plugin.digest
+            )));
+        }
+        Ok(())
     }
 
     /// Takes away the worker of a file, if it has one.
@@ -95,7 +158,7 @@ impl Stage {
         worker_type: &WorkerType,
         plugin: &Plugin,
         file: &Path,
-        gone: &[PathBuf],
+        yielding: &[PathBuf],
     ) -> Result<(), Rejection> {
         let Some(path) = self.equipment.http_path(worker_type, plugin) else {
             return Ok(());
@@ -103,7 +166,7 @@ impl Stage {
         let seats = self.host.registry.all();
         let holder = seats.iter().find(|seat| {
             let version = seat.current();
-            let leaves = version.file == file || gone.contains(&version.file);
+            let leaves = version.file == file || yielding.contains(&version.file);
             seat.id.worker_type() != worker_type
                 && !leaves
                 && version.http_path.as_ref() == Some(&path)
@@ -136,41 +199,32 @@ impl Stage {
         }
     }
 
-    fn swap(&self, seat: &Arc<Seat>, plugin: Plugin, file: &Path) -> Arc<Version> {
-        let version = self
-            .equipment
-            .version(&self.host, &seat.id, plugin, file.to_owned());
+    fn swap(&self, seat: &Arc<Seat>, version: Version) -> Arc<Version> {
         let before = seat.swap(version);
         let after = seat.current();
         self.note(&before, false);
         self.note(&after, true);
         self.host.metrics.reloaded("swapped");
-        let description = &after.pool.plugin().description;
+        let plugin = after.pool.plugin();
         tracing::info!(
             target: MANAGER_TARGET,
             {
                 "worker.type" = %seat.id.worker_type(),
                 "worker.id" = %seat.id,
-                "plugin.name" = file_name(file),
-                "plugin.version" = description.version,
-                "plugin.digest" = after.pool.plugin().digest.short(),
+                "plugin.name" = after.file_name(),
+                "plugin.version" = plugin.description.version,
+                "plugin.digest" = plugin.digest.short(),
                 before = before.pool.plugin().description.version,
+                compile_ms = plugin.compile_time.as_millis() as u64,
+                cached = plugin.is_cached,
             },
             "plugin swapped"
         );
         after
     }
 
-    async fn arrive(
-        &self,
-        worker_type: WorkerType,
-        plugin: Plugin,
-        file: &Path,
-    ) -> Result<Arc<Version>, Rejection> {
-        let id = WorkerId::draw(&worker_type);
-        let version = self
-            .equipment
-            .version(&self.host, &id, plugin, file.to_owned());
+    async fn arrive(&self, id: WorkerId, version: Version) -> Result<Arc<Version>, Rejection> {
+        let worker_type = id.worker_type().clone();
         let permits = version.pool.worker().limits.concurrency;
         let prefetch = prefetch(permits, version.pool.worker().limits.deadline);
         let seat = Arc::new(Seat::new(
@@ -209,11 +263,12 @@ impl Stage {
             {
                 "worker.type" = %worker_type,
                 "worker.id" = %seat.id,
-                "plugin.name" = file_name(file),
+                "plugin.name" = serving.file_name(),
                 "plugin.version" = plugin.description.version,
                 "plugin.digest" = plugin.digest.short(),
                 http_path = serving.http_path,
                 compile_ms = plugin.compile_time.as_millis() as u64,
+                cached = plugin.is_cached,
             },
             "worker joined"
         );
@@ -284,7 +339,8 @@ fn prefetch(permits: usize, deadline: Duration) -> u16 {
     u16::try_from(prefetch).unwrap_or(u16::MAX)
 }
 
-fn taken(worker_type: &WorkerType, file: &Path, holder: &Path) -> Rejection {
+/// Two files say that they are one type.
+pub(super) fn taken(worker_type: &WorkerType, file: &Path, holder: &Path) -> Rejection {
     Rejection {
         step: "claim",
         error: format!(

@@ -65,17 +65,62 @@ pub(super) fn list(folder: &Path) -> io::Result<BTreeMap<PathBuf, Stamp>> {
     Ok(files)
 }
 
-/// Changes of a folder, as they come.
+/// Changes of a folder, as they come. The folder may be missing, appear later, or be a symbolic link
+/// that leads elsewhere tomorrow.
 pub(super) struct Changes {
+    folder: PathBuf,
+    recursive: RecursiveMode,
+    notice: mpsc::Sender<()>,
     changed: mpsc::Receiver<()>,
     /// Watches as long as it lives. `None` where the system cannot watch this folder.
-    _watcher: Option<RecommendedWatcher>,
+    watcher: Option<RecommendedWatcher>,
+    /// Which folder is watched; `None`: none is there.
+    watched: Option<FolderId>,
+    has_complained: bool,
 }
 
+/// Tells a folder from another one that has taken its name.
+type FolderId = (u64, u64);
+
 impl Changes {
+    /// Of the files of a folder.
     pub(super) fn of(folder: &Path) -> Self {
+        Self::new(folder, RecursiveMode::NonRecursive)
+    }
+
+    /// Of the files of a folder and of the folders in it.
+    pub(super) fn of_all(folder: &Path) -> Self {
+        Self::new(folder, RecursiveMode::Recursive)
+    }
+
+    fn new(folder: &Path, recursive: RecursiveMode) -> Self {
         // One waiting notice is enough: it says "look", not what to see.
         let (notice, changed) = mpsc::channel(1);
+        let mut changes = Self {
+            folder: folder.to_owned(),
+            recursive,
+            notice,
+            changed,
+            watcher: None,
+            watched: None,
+            has_complained: false,
+        };
+        changes.follow();
+        changes
+    }
+
+    /// Watches the folder that has the name now: another one may have taken it.
+    pub(super) fn follow(&mut self) {
+        let id = folder_id(&self.folder);
+        if self.watched == id {
+            return;
+        }
+        self.watched = id;
+        self.watcher = None;
+        if id.is_none() {
+            return;
+        }
+        let notice = self.notice.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // An error may have swallowed a change.
             if event.map_or(true, |event| is_change(&event.kind)) {
@@ -83,24 +128,30 @@ impl Changes {
             }
         })
         .and_then(|mut watcher| {
-            watcher.watch(folder, RecursiveMode::NonRecursive)?;
+            watcher.watch(&self.folder, self.recursive)?;
+            // Whoever replaces the folder itself, or what a link leads to, changes its parent.
+            if let Some(parent) = self.folder.parent().filter(|parent| parent.is_dir()) {
+                let _ = watcher.watch(parent, RecursiveMode::NonRecursive);
+            }
             Ok(watcher)
         });
-        let watcher = watcher
-            .inspect_err(|error| {
-                tracing::warn!(
-                    folder = %folder.display(), %error,
-                    "the folder cannot be watched, so it is looked at every two seconds"
-                );
-            })
-            .ok();
-        Self {
-            changed,
-            _watcher: watcher,
+        match watcher {
+            Ok(watcher) => self.watcher = Some(watcher),
+            Err(error) => {
+                if !std::mem::replace(&mut self.has_complained, true) {
+                    tracing::warn!(
+                        folder = %self.folder.display(), %error,
+                        "the folder cannot be watched, so it is looked at every two seconds"
+                    );
+                }
+            }
         }
     }
 
     /// Returns when something has changed (`true`), or after `at_most`.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses no change.
     pub(super) async fn next(&mut self, at_most: Duration) -> bool {
         let notice = async {
             if self.changed.recv().await.is_none() {
@@ -110,6 +161,18 @@ impl Changes {
         // Running out of time is the polling fallback.
         tokio::time::timeout(at_most, notice).await.is_ok()
     }
+}
+
+fn folder_id(folder: &Path) -> Option<FolderId> {
+    let metadata = std::fs::metadata(folder).ok()?;
+    #[cfg(unix)]
+    let id = {
+        use std::os::unix::fs::MetadataExt;
+        (metadata.dev(), metadata.ino())
+    };
+    #[cfg(not(unix))]
+    let id = (0, u64::from(metadata.is_dir()));
+    Some(id)
 }
 
 /// Looking at the folder is an event too: to answer it by looking again would never end.
@@ -152,5 +215,25 @@ mod tests {
         std::fs::create_dir(folder.path().join("f.wasm")).unwrap();
         let names: Vec<_> = list(folder.path()).unwrap().into_keys().collect();
         assert_eq!(names, [folder.path().join("a.wasm")]);
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_takes_the_place_of_another_is_followed() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("plugins");
+        let mut changes = Changes::of(&folder);
+        std::fs::create_dir(&folder).unwrap();
+        changes.follow();
+        std::fs::write(folder.join("a.wasm"), "x").unwrap();
+        assert!(changes.next(SOON).await);
+        while changes.next(A_WHILE).await {}
+        // The parent tells of it, so nobody has to wait for the next look.
+        std::fs::rename(&folder, place.path().join("old")).unwrap();
+        std::fs::create_dir(&folder).unwrap();
+        assert!(changes.next(SOON).await);
+        changes.follow();
+        while changes.next(A_WHILE).await {}
+        std::fs::write(folder.join("b.wasm"), "x").unwrap();
+        assert!(changes.next(SOON).await);
     }
 }

@@ -5,7 +5,7 @@
 //! guests say). Code that logs for either names the target.
 
 use std::{
-    fmt, io,
+    fmt,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -18,6 +18,7 @@ use tracing_subscriber::{
     util::{SubscriberInitExt, TryInitError},
 };
 
+use super::progress;
 use crate::config::{Log, LogFormat};
 
 /// What the peer gateway logs.
@@ -45,7 +46,7 @@ pub fn init(log: &Log, stderr_is_terminal: bool) -> Result<(), TryInitError> {
     subscriber(
         log,
         look(log.format, stderr_is_terminal, no_color),
-        io::stderr,
+        progress::stderr,
     )
     .try_init()
 }
@@ -123,7 +124,7 @@ impl FormatTime for TimeOfDay {
 #[cfg(test)]
 mod tests {
     use std::{
-        io::Write,
+        io::{self, Write},
         sync::{Arc, Mutex},
     };
 

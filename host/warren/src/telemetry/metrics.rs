@@ -32,6 +32,7 @@ pub struct Metrics {
     reloads: IntCounterVec,
     worker_info: IntGaugeVec,
     circuit_open: IntGaugeVec,
+    held: IntGaugeVec,
     dead_letters: IntGaugeVec,
     unrouted: IntGauge,
     peers: IntCounterVec,
@@ -144,6 +145,11 @@ impl Metrics {
                 "1 while a worker pauses because its jobs fail one after the other",
                 &["worker"],
             )?,
+            held: gauge(
+                "warren_plugin_held",
+                "1 while a worker serves another version than the one in the plugins folder",
+                &["worker"],
+            )?,
             dead_letters: gauge(
                 "warren_dlq_depth",
                 "Dead letters of a worker's type on the broker, as last seen",
@@ -232,7 +238,14 @@ impl Metrics {
             .inc();
     }
 
-    /// A plugin file was `loaded`, `swapped`, `rejected` or `removed`.
+    /// Whether a worker serves another version than the one in the plugins folder.
+    pub fn held(&self, worker: &WorkerType, is_held: bool) {
+        self.held
+            .with_label_values(&[worker.as_str()])
+            .set(i64::from(is_held));
+    }
+
+    /// A plugin file was `loaded`, `swapped`, `rejected`, `rolled-back` or `removed`.
     pub fn reloaded(&self, result: &str) {
         self.reloads.with_label_values(&[result]).inc();
     }

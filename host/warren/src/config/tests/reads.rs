@@ -79,6 +79,7 @@ fn every_key_is_read() {
         limits,
         http_path: Some("/movies".to_owned()),
         config: BTreeMap::from([("key".to_owned(), "value".to_owned())]),
+        ..WorkerConfig::default()
     };
     assert_eq!(worker(&config, "WB"), expected);
 }

@@ -44,7 +44,7 @@ fn the_shipped_file_shows_every_key() {
 fn key_of(line: &str) -> Option<&str> {
     let (key, _) = line.trim_start_matches(['#', ' ']).split_once(" = ")?;
     key.bytes()
-        .all(|b| b.is_ascii_lowercase() || b == b'_')
+        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
         .then_some(key)
 }
 

@@ -29,6 +29,8 @@ fn every_variable_sets_its_key() {
         ("WARREN_BROKER_PASSWORD_FILE", "password"),
         ("WARREN_PLUGINS", "p"),
         ("WARREN_DATA_DIR", "d"),
+        ("WARREN_KEEP_VERSIONS", "7"),
+        ("WARREN_COMPILE_CACHE", "2GiB"),
         ("WARREN_HTTP", "127.0.0.1:1"),
         ("WARREN_ADMIN", "127.0.0.1:2"),
         ("WARREN_ENCODING", "BSON"),
@@ -86,6 +88,8 @@ fn every_variable_sets_its_key() {
     let config = merge(None, &with(&others, &[]), Report::default()).unwrap();
     assert_eq!(urls(&config.broker), ["amqp://u:a,b@h", "amqps://i"]);
     assert_eq!((config.plugins, config.data_dir), ("p".into(), "d".into()));
+    assert_eq!(config.keep_versions, 7);
+    assert_eq!(config.compile_cache_bytes, 2 << 30);
     assert_eq!((config.http.port(), config.admin.port()), (1, 2));
     assert_eq!(config.encoding, Encoding::Bson);
     let seconds = |duration: Duration| duration.as_secs();
