@@ -14,6 +14,7 @@ mod node;
 mod node_peer;
 mod peer;
 mod site;
+mod variant;
 pub mod vhost;
 mod wait;
 
@@ -24,5 +25,6 @@ pub use host::{Host, Setup};
 pub use node_peer::{NodePeer, NodeTrio};
 pub use peer::{Answer, Peer, Taken, past_ms};
 pub use site::{DeadLetter, Site};
+pub use variant::{digest_of, variant};
 pub use vhost::VirtualHost;
 pub use wait::{LIMIT, eventually, eventually_within, soon, try_within};

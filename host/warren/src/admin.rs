@@ -153,6 +153,7 @@ async fn workers(State(admin): State<Admin>) -> Json<Value> {
     let seats = admin.host.registry.all();
     let workers: Vec<Value> = seats
         .iter()
+        .filter(|seat| seat.has_joined())
         .map(|seat| {
             let version = seat.current();
             let plugin = version.pool.plugin();

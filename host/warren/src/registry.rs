@@ -4,7 +4,10 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -37,6 +40,8 @@ pub(crate) struct Seat {
     pub(crate) breaker: Breaker,
     /// How many deliveries it may hold while it does not pause.
     pub(crate) prefetch: u16,
+    /// Whether it has joined the bus: before, no reply would find it.
+    has_joined: AtomicBool,
     current: ArcSwap<Version>,
     swapped: Notify,
 }
@@ -85,7 +90,8 @@ impl Registry {
     #[must_use]
     pub(crate) fn route(&self, path: &str) -> Option<Arc<Seat>> {
         let seats = self.read();
-        let matching = seats.values().filter_map(|seat| {
+        let joined = seats.values().filter(|seat| seat.has_joined());
+        let matching = joined.filter_map(|seat| {
             let version = seat.current();
             let prefix = version.http_path.as_deref()?;
             path.starts_with(prefix).then_some((prefix.len(), seat))
@@ -130,9 +136,21 @@ impl Seat {
             retired,
             interrupt,
             runs: TaskTracker::new(),
+            has_joined: AtomicBool::new(false),
             swapped: Notify::new(),
             current: ArcSwap::from_pointee(version),
         }
+    }
+
+    /// Whether it can be reached on the bus.
+    #[must_use]
+    pub(crate) fn has_joined(&self) -> bool {
+        self.has_joined.load(Ordering::Acquire)
+    }
+
+    /// It can be reached on the bus from now on.
+    pub(crate) fn set_joined(&self) {
+        self.has_joined.store(true, Ordering::Release);
     }
 
     /// Whether it takes no jobs for a while, because they all fail.

@@ -28,6 +28,8 @@ pub struct Run {
     pub worker: String,
     /// The host's clock, in milliseconds since 1970.
     pub at_ms: i64,
+    /// The build of the guest: `one`, `two` or `next`.
+    pub build: String,
     /// The host, as the test calls it.
     pub slot: String,
 }
@@ -100,7 +102,7 @@ impl Ledger {
 async fn read(file: &Path, slot: &str) -> Result<Vec<Run>, sqlx::Error> {
     let options = SqliteConnectOptions::new().filename(file);
     let mut connection = options.disable_statement_logging().connect().await?;
-    let rows = sqlx::query("SELECT key, job, phase, attempt, worker, at_ms FROM runs")
+    let rows = sqlx::query("SELECT key, job, phase, attempt, worker, at_ms, build FROM runs")
         .fetch_all(&mut connection)
         .await?;
     let runs = rows.iter().map(|row| {
@@ -111,6 +113,7 @@ async fn read(file: &Path, slot: &str) -> Result<Vec<Run>, sqlx::Error> {
             attempt: row.try_get("attempt")?,
             worker: row.try_get("worker")?,
             at_ms: row.try_get("at_ms")?,
+            build: row.try_get("build")?,
             slot: slot.to_owned(),
         })
     });

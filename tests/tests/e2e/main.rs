@@ -44,8 +44,10 @@ mod movies;
 mod operator;
 mod rabbit;
 mod reload;
+mod replacing;
 mod swap;
 mod usage;
+mod versions;
 
 use warren_tests::http::Response;
 

@@ -143,10 +143,12 @@ async fn of_two_plugins_of_one_type_the_second_waits_for_its_turn(site: &Site) {
     );
     eventually("readiness names the second", async || {
         let text = host.admin("/readyz").await.text();
-        text.contains("zzz.wasm").then_some(())
+        text.contains("zzz.wasm was rejected").then_some(())
     })
     .await;
-    assert_eq!(host.worker("WD").await.unwrap()["plugin"], "pilot.wasm");
+    assert_eq!(arrival(&host, "WD").await["plugin"], "pilot.wasm");
+    arrival(&host, "WA").await;
+    arrival(&host, "WB").await;
     assert_eq!(host.get("/movies/").await.json(), json!([]));
 
     host.take_out("pilot.wasm");
@@ -246,7 +248,7 @@ pub(crate) async fn departure(host: &Host, worker_type: &str) {
 }
 
 /// The entry of a worker whose member `key` has become `value`.
-async fn serving_as(host: &Host, worker_type: &str, key: &str, value: &str) -> Value {
+pub(crate) async fn serving_as(host: &Host, worker_type: &str, key: &str, value: &str) -> Value {
     eventually(&format!("{worker_type} has {key} {value}"), async || {
         let worker = host.worker(worker_type).await?;
         (worker[key] == value).then_some(worker)

@@ -36,6 +36,13 @@ async fn ten_swaps_under_load_fail_no_request(site: &Site) {
             (worker["version"] == version).then_some(())
         })
         .await;
+        // What begins now is run by no version before it.
+        let answer = host.get("/movies/").await.json();
+        assert_eq!(
+            answer != json!([]),
+            name == "pilot_next",
+            "{name}: {answer}"
+        );
     }
     eventually("there was load", async || {
         (answered.load(Ordering::Relaxed) >= N_REQUESTS).then_some(())

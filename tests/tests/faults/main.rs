@@ -18,6 +18,7 @@ mod cluster;
 mod hosts;
 mod leftovers;
 mod links;
+mod plugins;
 mod publishing;
 mod retries;
 mod rolling;

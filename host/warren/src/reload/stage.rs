@@ -247,6 +247,7 @@ impl Stage {
                 });
             }
         };
+        seat.set_joined();
         // Part of the host's work: what it has not started when the host stops, it puts back.
         self.host.work.spawn(dispatch::serve(
             self.host.clone(),

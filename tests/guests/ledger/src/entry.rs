@@ -47,15 +47,16 @@ struct Sends {
     n: u32,
 }
 
-pub(crate) fn make(job: Job) -> Result<Outcome> {
+/// Runs a job. `build` is written into its rows: which plugin it was.
+pub(crate) fn make(job: Job, build: &str) -> Result<Outcome> {
     let order: Order = job.json()?;
     create_table()?;
     if order.begin {
-        write(&order, &job, "begun")?;
+        write(&order, &job, "begun", build)?;
     }
     work(&order);
     if context::attempt() <= order.fail {
-        write(&order, &job, "failed")?;
+        write(&order, &job, "failed", build)?;
         let error = Error::retry(format!("attempt {} is to fail", context::attempt()));
         return Err(match order.retry_ms {
             Some(ms) => error.after(Duration::from_millis(ms)),
@@ -63,14 +64,14 @@ pub(crate) fn make(job: Job) -> Result<Outcome> {
         });
     }
     if let Some(reason) = &order.reject {
-        write(&order, &job, "failed")?;
+        write(&order, &job, "failed", build)?;
         return Err(Error::reject(reason.clone()));
     }
     if let Some(stop) = &order.call {
         bus::call([stop.clone()], &order.passed(&order.key))?;
     }
     // The effect: after the work, and before anything leaves the host.
-    write(&order, &job, "done")?;
+    write(&order, &job, "done", build)?;
     if let Some(sends) = &order.send {
         for index in 0..sends.n {
             let data = order.passed(&format!("{}/{index}", order.key));
@@ -102,14 +103,15 @@ fn create_table() -> Result<()> {
     sql::execute(
         "CREATE TABLE IF NOT EXISTS runs (
             id INTEGER PRIMARY KEY, key TEXT NOT NULL, job TEXT NOT NULL, phase TEXT NOT NULL,
-            attempt INTEGER NOT NULL, worker TEXT NOT NULL, at_ms INTEGER NOT NULL
+            attempt INTEGER NOT NULL, worker TEXT NOT NULL, at_ms INTEGER NOT NULL,
+            build TEXT NOT NULL
         )",
         &[],
     )?;
     Ok(())
 }
 
-fn write(order: &Order, job: &Job, phase: &str) -> Result<()> {
+fn write(order: &Order, job: &Job, phase: &str, build: &str) -> Result<()> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let at_ms = i64::try_from(now.unwrap_or_default().as_millis()).unwrap_or(i64::MAX);
     let row = params![
@@ -118,10 +120,11 @@ fn write(order: &Order, job: &Job, phase: &str) -> Result<()> {
         phase,
         i64::from(context::attempt()),
         context::worker_id(),
-        at_ms
+        at_ms,
+        build
     ];
-    let insert = "INSERT INTO runs (key, job, phase, attempt, worker, at_ms) \
-                  VALUES (?, ?, ?, ?, ?, ?)";
+    let insert = "INSERT INTO runs (key, job, phase, attempt, worker, at_ms, build) \
+                  VALUES (?, ?, ?, ?, ?, ?, ?)";
     sql::execute(insert, &row)?;
     Ok(())
 }

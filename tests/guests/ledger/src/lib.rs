@@ -13,7 +13,7 @@ impl Worker for Ledger {
     const SUMMARY: &'static str = "Writes down that it ran, for tests";
 
     fn handle(job: Job) -> Result<Outcome> {
-        entry::make(job)
+        entry::make(job, "one")
     }
 }
 
