@@ -255,6 +255,8 @@ fn draw_id() -> String {
 
 #[cfg(test)]
 mod tests {
+    use lapin::protocol::basic::parse_properties;
+    use rand::{RngExt, SeedableRng, rngs::StdRng};
     use warren_protocol::WorkerType;
 
     use super::*;
@@ -289,6 +291,114 @@ mod tests {
             );
             assert_eq!(read, sent);
         }
+    }
+
+    /// Properties as anybody might put them on the wire: any of them, with any text, and headers of
+    /// ours and others' of any type.
+    fn anybodys_properties(rng: &mut StdRng) -> Vec<u8> {
+        const TEXTS: [&str; 8] = [
+            "",
+            "reply",
+            "bundle",
+            "application/msgpack",
+            "WA:9123456789012",
+            "WA:*",
+            "-1",
+            "\u{e9}",
+        ];
+        const NAMES: [&str; 6] = [ATTEMPT, DEADLINE, FIRST, TRACE_PARENT, FROM_PEER, "x-death"];
+        let short = |rng: &mut StdRng| {
+            let text = TEXTS[rng.random_range(0..TEXTS.len())].as_bytes();
+            [&[u8::try_from(text.len()).unwrap()], text].concat()
+        };
+        let mut table = Vec::new();
+        for _ in 0..rng.random_range(0..6) {
+            let name = NAMES[rng.random_range(0..NAMES.len())];
+            table.push(u8::try_from(name.len()).unwrap());
+            table.extend(name.as_bytes());
+            let (kind, length) = [
+                (b't', 1),
+                (b'b', 1),
+                (b'B', 1),
+                (b's', 2),
+                (b'u', 2),
+                (b'I', 4),
+                (b'i', 4),
+                (b'l', 8),
+                (b'f', 4),
+                (b'd', 8),
+                (b'D', 5),
+                (b'T', 8),
+                (b'V', 0),
+                (b'S', 0),
+            ][rng.random_range(0..14)];
+            table.push(kind);
+            table.extend((0..length).map(|_| rng.random::<u8>()));
+            if kind == b'S' {
+                // Any bytes: AMQP's long strings need not be text.
+                let text: Vec<u8> = (0..rng.random_range(0..9)).map(|_| rng.random()).collect();
+                table.extend(u32::try_from(text.len()).unwrap().to_be_bytes());
+                table.extend(text);
+            }
+        }
+        let flags = rng.random::<u16>() & 0xfffc;
+        let mut bytes = flags.to_be_bytes().to_vec();
+        for bit in (2..16).rev().filter(|bit| flags & (1 << bit) != 0) {
+            match bit {
+                13 => {
+                    bytes.extend(u32::try_from(table.len()).unwrap().to_be_bytes());
+                    bytes.extend(&table);
+                }
+                11 | 12 => bytes.push(rng.random()),
+                6 => bytes.extend(rng.random::<u64>().to_be_bytes()),
+                _ => bytes.extend(short(rng)),
+            }
+        }
+        bytes
+    }
+
+    #[test]
+    fn whatever_anybody_sends_is_read_and_can_be_sent_on() {
+        let mut rng = StdRng::seed_from_u64(10_381);
+        let mut n_read = 0;
+        for round in 0..20_000 {
+            let mut bytes = anybodys_properties(&mut rng);
+            // Half of them damaged.
+            if round % 2 == 0 {
+                let at = rng.random_range(0..bytes.len());
+                bytes[at] = rng.random();
+            }
+            let Ok((_, properties_read)) = parse_properties(bytes.as_slice()) else {
+                continue;
+            };
+            n_read += 1;
+            let to: Address = "WB:*".parse().unwrap();
+            let again = |properties: &BasicProperties| {
+                read(to.clone(), Encoding::Json, properties, b"{}".to_vec())
+            };
+            let message = again(&properties_read);
+            assert!(message.attempt >= 1);
+            let _ = (
+                due_at(&properties_read),
+                parked(&message, u64::MAX).unwrap(),
+            );
+            let sent = again(&properties(&message).unwrap());
+            // A moment beyond what AMQP can say is the last one.
+            let moment = |ms: u64| ms.min(i64::MAX.unsigned_abs());
+            assert_eq!(sent.deadline_ms, message.deadline_ms.map(moment));
+            assert!(
+                message
+                    .first_ms
+                    .is_none_or(|ms| sent.first_ms == Some(moment(ms)))
+            );
+            let kept = |message: &Message| Message {
+                deadline_ms: None,
+                first_ms: None,
+                ..message.clone()
+            };
+            assert_eq!(kept(&sent), kept(&message));
+        }
+        assert!(n_read > 10_000, "only {n_read} were read at all");
     }
 
     #[test]
