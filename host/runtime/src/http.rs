@@ -69,7 +69,7 @@ pub(crate) async fn serve(
         worker.limits.deadline,
         stop.clone(),
     );
-    let sends: Arc<Sends> = store.data().sends.clone();
+    let sends: Arc<Sends> = store.data().run.sends.clone();
     let (head_sender, head) = oneshot::channel();
     let request =
         request.map(|body| body.map_err(|error| Error::InternalError(Some(error.to_string()))));

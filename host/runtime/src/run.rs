@@ -15,7 +15,7 @@ use crate::{
     capability::payload::{self, SlipError},
     fault,
     scheduling::{FREE_TICKS, Scheduling},
-    state::State,
+    state::{Run, State},
 };
 
 /// What the host knows about a run and tells the guest on request.
@@ -122,7 +122,7 @@ async fn run_job(
         Ok(Err(error)) => Err(read_fault(&error, &store)),
         Ok(Ok(verdict)) => {
             store.data().log.finish();
-            *sends = store.data().sends.take();
+            *sends = store.data().run.sends.take();
             read_verdict(verdict, limits)
         }
     }
@@ -141,17 +141,19 @@ pub(crate) fn store(
     stop: CancellationToken,
 ) -> Store<State> {
     let deadline = Instant::now() + deadline.min(FAR);
-    let state = State::new(worker.clone(), occasion, accepts, deadline, stop);
+    let run = Run::new(worker, occasion, deadline, stop);
+    let state = State::new(worker.clone(), accepts, run);
     let mut store = Store::new(pre.engine(), state);
     store.limiter(|state| &mut state.memory);
     store.set_epoch_deadline(1);
-    let (scheduling, mut ticks) = (scheduling.clone(), 0_u32);
-    store.epoch_deadline_callback(move |context| {
-        if context.data().is_over() {
+    let scheduling = scheduling.clone();
+    store.epoch_deadline_callback(move |mut context| {
+        let run = &mut context.data_mut().run;
+        if run.is_over() {
             return Ok(UpdateDeadline::Interrupt);
         }
-        ticks = ticks.saturating_add(1);
-        if ticks <= FREE_TICKS {
+        run.n_ticks = run.n_ticks.saturating_add(1);
+        if run.n_ticks <= FREE_TICKS {
             return Ok(UpdateDeadline::Yield(1));
         }
         let scheduling = scheduling.clone();
@@ -193,7 +195,7 @@ pub(crate) fn read_fault(error: &wasmtime::Error, store: &Store<State>) -> Fault
     let state = store.data();
     let last_words = state.log.finish();
     if error.downcast_ref() == Some(&Trap::Interrupt) {
-        return if state.cancelled.is_cancelled() {
+        return if state.run.cancelled.is_cancelled() {
             Fault::Interrupted
         } else {
             Fault::Deadline(state.worker.limits.deadline)

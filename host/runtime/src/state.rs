@@ -1,4 +1,5 @@
-//! What one instance owns while it runs: the data of its Store.
+//! What one instance owns: the data of its Store. What belongs to one run of it is apart, and is
+//! replaced as a whole: nothing of a run can be forgotten when the next one begins.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -21,21 +22,31 @@ use crate::{
     limits::MemoryLimiter,
 };
 
-/// One field for each capability.
+/// What lasts as long as the instance.
 pub(crate) struct State {
     pub(crate) worker: Arc<Worker>,
-    pub(crate) occasion: Occasion,
     pub(crate) accepts: Encoding,
-    pub(crate) deadline: Instant,
-    pub(crate) cancelled: CancellationToken,
     pub(crate) memory: MemoryLimiter,
+    /// The pipe is the instance's, because a guest keeps its standard streams; what is in it is
+    /// the run's.
     pub(crate) log: LogBudget,
-    pub(crate) sends: Arc<Sends>,
-    pub(crate) sql: Session,
     pub(crate) table: ResourceTable,
     wasi: WasiCtx,
     http: WasiHttpCtx,
     outgoing: DenyOutgoing,
+    /// The run that it serves.
+    pub(crate) run: Run,
+}
+
+/// What belongs to one run: one field for each capability that remembers something.
+pub(crate) struct Run {
+    pub(crate) occasion: Occasion,
+    pub(crate) deadline: Instant,
+    pub(crate) cancelled: CancellationToken,
+    pub(crate) sends: Arc<Sends>,
+    pub(crate) sql: Session,
+    /// Ticks of the engine in which its code was running.
+    pub(crate) n_ticks: u32,
 }
 
 /// What a run has sent and the host holds back until the run has succeeded. Shared, because an
@@ -59,14 +70,8 @@ const MAX_SENT_PAYLOADS: usize = 4;
 const MAX_RESOURCES: usize = 1000;
 
 impl State {
-    pub(crate) fn new(
-        worker: Arc<Worker>,
-        occasion: Occasion,
-        accepts: Encoding,
-        deadline: Instant,
-        cancelled: CancellationToken,
-    ) -> Self {
-        let log = LogBudget::new(&worker, &occasion);
+    pub(crate) fn new(worker: Arc<Worker>, accepts: Encoding, run: Run) -> Self {
+        let log = LogBudget::new(&worker, &run.occasion);
         // No files, no environment, no sockets: every toolchain's standard library imports them,
         // and finds nothing.
         let wasi = WasiCtx::builder()
@@ -80,22 +85,36 @@ impl State {
         table.set_max_capacity(MAX_RESOURCES);
         Self {
             memory: MemoryLimiter::new(&worker.limits),
-            sql: Session::new(&worker),
             worker,
-            occasion,
             accepts,
-            deadline,
-            cancelled,
             log,
-            sends: Arc::default(),
             table,
             wasi,
             http: WasiHttpCtx::new(),
             outgoing: DenyOutgoing,
+            run,
+        }
+    }
+}
+
+impl Run {
+    pub(crate) fn new(
+        worker: &Worker,
+        occasion: Occasion,
+        deadline: Instant,
+        cancelled: CancellationToken,
+    ) -> Self {
+        Self {
+            sql: Session::new(worker),
+            occasion,
+            deadline,
+            cancelled,
+            sends: Arc::default(),
+            n_ticks: 0,
         }
     }
 
-    /// Whether the run's time is up or somebody has stopped it.
+    /// Whether its time is up or somebody has stopped it.
     pub(crate) fn is_over(&self) -> bool {
         self.cancelled.is_cancelled() || Instant::now() >= self.deadline
     }
