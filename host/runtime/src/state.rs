@@ -9,7 +9,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 use warren_protocol::{Encoding, Slip};
 use wasmtime::component::ResourceTable;
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView, p2::DynPollable};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
 
 use crate::{
@@ -68,6 +68,8 @@ const MAX_SENT_PAYLOADS: usize = 4;
 /// Resources of the base WASI and `wasi:http` that one instance may hold: streams, pollables,
 /// header fields (of up to 128 KiB each).
 const MAX_RESOURCES: usize = 1000;
+/// Standard output and standard error, of which the guest gets copies.
+const STREAMS_OF_A_STORE: usize = 2;
 
 impl State {
     pub(crate) fn new(worker: Arc<Worker>, accepts: Encoding, run: Run) -> Self {
@@ -95,6 +97,20 @@ impl State {
             run,
         }
     }
+
+    /// Serves another run from now on. What it knew of the one before is gone.
+    pub(crate) fn begin(&mut self, run: Run) {
+        self.log.begin(&self.worker, &run.occasion);
+        self.run = run;
+    }
+
+    /// How many entries of the table the guest holds, its standard streams not counted. Nor is what
+    /// it waits for them with: a pollable is never there without what it belongs to.
+    pub(crate) fn n_held(&mut self) -> usize {
+        let entries = self.table.iter_mut();
+        let n_entries = entries.filter(|entry| !entry.is::<DynPollable>()).count();
+        (n_entries + STREAMS_OF_A_STORE).saturating_sub(self.log.n_streams())
+    }
 }
 
 impl Run {
@@ -112,6 +128,17 @@ impl Run {
             sends: Arc::default(),
             n_ticks: 0,
         }
+    }
+
+    /// The run of an instance that serves none: it holds nothing, and it is over.
+    pub(crate) fn none(worker: &Worker) -> Self {
+        let occasion = Occasion {
+            job_id: String::new(),
+            attempt: 0,
+            correlation_id: None,
+            trace_parent: None,
+        };
+        Self::new(worker, occasion, Instant::now(), CancellationToken::new())
     }
 
     /// Whether its time is up or somebody has stopped it.

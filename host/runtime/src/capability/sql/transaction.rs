@@ -158,8 +158,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        Call, Databases, GuestMetrics, Limits, Occasion, Worker, bindings::warren::worker::sql,
-        state::Run,
+        Call, Databases, GuestMetrics, InstanceMetrics, Limits, Occasion, Worker,
+        bindings::warren::worker::sql, state::Run,
     };
 
     /// A worker whose runs do what a test says, without a guest.
@@ -183,6 +183,8 @@ mod tests {
                 call_timeout: Duration::from_secs(1),
                 metrics: Arc::new(GuestMetrics::new(Registry::new()).unwrap()),
                 databases: Arc::new(Databases::new(folder.path().to_owned())),
+                reuse: None,
+                instances: Arc::new(InstanceMetrics::new(&Registry::new()).unwrap()),
             });
             let fixture = Self {
                 worker,
