@@ -44,6 +44,7 @@ mod movies;
 mod operator;
 mod rabbit;
 mod reload;
+mod reuse;
 mod swap;
 mod usage;
 
