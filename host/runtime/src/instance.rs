@@ -132,7 +132,9 @@ mod tests {
     /// An engine with three memories, and a guest that needs all of them.
     fn plugin() -> Plugin {
         const GUEST: &str = "(component
-            (core module $m (memory 1) (memory 1) (memory 1))
+            (core module $m (memory 1))
+            (core instance (instantiate $m))
+            (core instance (instantiate $m))
             (core instance (instantiate $m)))";
         let mut pool = PoolingAllocationConfig::new();
         pool.total_memories(3).max_memory_size(1 << 16);
