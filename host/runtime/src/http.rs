@@ -9,7 +9,12 @@ use tokio_util::sync::CancellationToken;
 use warren_protocol::{Slip, WorkerId};
 use wasmtime_wasi_http::{Error, WasiHttpView, p2::bindings::http::types::Scheme};
 
-use crate::{Fault, Occasion, Permit, Plugin, Worker, run, state::Sends};
+use crate::{
+    Fault, Occasion, Permit, Plugin, Worker,
+    reuse::{Dropped, Instances},
+    run,
+    state::Sends,
+};
 
 /// A body on its way; the error is a text for the log.
 pub type HttpBody = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -47,8 +52,9 @@ pub enum HttpError {
 /// it then, and is lost with a line in the log. A caller whose client may leave awaits this in a
 /// task of its own.
 pub(crate) async fn serve(
-    plugin: &Plugin,
-    worker: &Arc<Worker>,
+    plugin: Arc<Plugin>,
+    worker: &Worker,
+    instances: Arc<Instances>,
     permit: Permit,
     request: HttpRequest,
     occasion: Occasion,
@@ -60,32 +66,12 @@ pub(crate) async fn serve(
         ));
     };
     let (worker_id, job_id) = (worker.id.clone(), occasion.job_id.clone());
-    let mut store = run::store(
-        &plugin.pre,
-        &plugin.scheduling,
-        worker,
-        plugin.description.accepts,
-        occasion,
-        worker.limits.deadline,
-        stop.clone(),
-    );
-    let sends: Arc<Sends> = store.data().sends.clone();
+    let run = run::begin(worker, occasion, worker.limits.deadline, stop.clone());
+    let sends: Arc<Sends> = run.sends.clone();
+    let mut instance = instances.instance(&plugin, run);
     let (head_sender, head) = oneshot::channel();
     let request =
         request.map(|body| body.map_err(|error| Error::InternalError(Some(error.to_string()))));
-    let host_error = |error: wasmtime::Error| HttpError::Fault(Fault::Host(error.to_string()));
-    let request = store
-        .data_mut()
-        .http()
-        .new_incoming_request(Scheme::Http, request)
-        .map_err(host_error)?;
-    let out = store
-        .data_mut()
-        .http()
-        .new_response_outparam(head_sender)
-        .map_err(host_error)?;
-
-    let pre = plugin.pre.clone();
     let limits = worker.limits.clone();
     let (rest_sender, rest) = oneshot::channel();
     let (early_taken, early_are_taken) = oneshot::channel::<()>();
@@ -94,27 +80,43 @@ pub(crate) async fn serve(
     tokio::spawn(async move {
         let ended = {
             let run = async {
-                let instance = pre.instantiate_async(&mut store).await?;
-                let guest = indices.load(&mut store, &instance)?;
-                guest
-                    .wasi_http_incoming_handler()
-                    .call_handle(&mut store, request, out)
-                    .await
+                let guest = instance.start(&plugin).await?;
+                let store = &mut instance.store;
+                let mut http = store.data_mut().http();
+                let request = match http.new_incoming_request(Scheme::Http, request) {
+                    Ok(request) => request,
+                    Err(error) => return Ok(Err(Fault::Host(error.to_string()))),
+                };
+                let out = http.new_response_outparam(head_sender)?;
+                let guest = indices.load(&mut *store, &guest)?;
+                let handler = guest.wasi_http_incoming_handler();
+                handler.call_handle(store, request, out).await.map(Ok)
             };
             run::bounded(run, &limits, &stop).await
         };
         let result = match ended {
             Err(fault) => Err(fault),
-            Ok(Err(error)) => Err(run::read_fault(&error, &store)),
-            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(run::read_fault(&error, &instance.store)),
+            Ok(Ok(answered)) => answered,
         };
-        store.data().log.finish();
-        // The channel to the head is closed with the store: a guest that never answered is known
-        // by that.
-        drop(store);
+        instance.store.data().log.finish();
+        // The channel to the head is closed with what the guest holds: a guest that never answered
+        // is known by that.
+        let unheld = match &result {
+            Ok(()) => instances.unless_held(instance),
+            Err(_) => {
+                drop(instance);
+                None
+            }
+        };
         // The guest may be done before anybody has looked at its response: what it sent before
-        // that must not be taken for late. The other end is only ever dropped.
-        let _ = early_are_taken.await;
+        // that must not be taken for late.
+        let is_answered = early_are_taken.await.is_ok();
+        match unheld {
+            Some(instance) if is_answered => instances.give_back(instance),
+            Some(instance) => instance.drop_for(Dropped::Unanswered),
+            None => {}
+        }
         let rest = result.map(|()| late_sends.take());
         if let Err(unclaimed) = rest_sender.send(rest) {
             report(&worker_id, &job_id, unclaimed);
@@ -124,18 +126,24 @@ pub(crate) async fn serve(
 
     let head = head.await;
     let sends = sends.take();
-    drop(early_taken);
     match head {
-        Ok(Ok(response)) => Ok(HttpResponse {
-            response: response.map(|body| body.map_err(std::io::Error::other).boxed_unsync()),
-            sends,
-            rest,
-        }),
+        Ok(Ok(response)) => {
+            // Nobody listens when the run has failed since.
+            let _ = early_taken.send(());
+            Ok(HttpResponse {
+                response: response.map(|body| body.map_err(std::io::Error::other).boxed_unsync()),
+                sends,
+                rest,
+            })
+        }
         Ok(Err(code)) => Err(HttpError::NoResponse(format!("{code:?}"))),
-        Err(_) => match rest.await {
-            Ok(Err(fault)) => Err(fault.into()),
-            _ => Err(HttpError::NoResponse("it ended without one".to_owned())),
-        },
+        Err(_) => {
+            drop(early_taken);
+            match rest.await {
+                Ok(Err(fault)) => Err(fault.into()),
+                _ => Err(HttpError::NoResponse("it ended without one".to_owned())),
+            }
+        }
     }
 }
 

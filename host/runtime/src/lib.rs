@@ -1,7 +1,8 @@
 //! Runs plugins: from the bytes of a component to the verdict of one job, inside limits.
 //!
 //! Invariants: the only crate that names wasmtime. It knows no broker and no files but the
-//! databases and the compiled plugins under the folders it is handed. A Store is owned by one run and never survives a trap.
+//! databases and the compiled plugins under the folders it is handed. A Store is owned by one run at
+//! a time and never survives a trap.
 //! Nothing here reads the environment.
 //!
 //! The way through: [`Engine::load`] turns bytes into a [`Plugin`], [`Pool::new`] puts limits and
@@ -13,11 +14,13 @@ mod capability;
 mod engine;
 mod fault;
 mod http;
+mod instance;
 mod limits;
 mod plugin;
 mod pool;
 pub mod private_folder;
 mod probe;
+mod reuse;
 mod run;
 mod scheduling;
 mod state;
@@ -35,4 +38,5 @@ pub use http::{HttpBody, HttpError, HttpRequest, HttpResponse};
 pub use limits::Limits;
 pub use plugin::{Description, Digest, LoadError, Plugin};
 pub use pool::{Permit, Pool, Worker};
+pub use reuse::{InstanceMetrics, Reuse};
 pub use run::{JobRun, Occasion};

@@ -59,6 +59,13 @@ impl MemoryLimiter {
     }
 }
 
+impl MemoryLimiter {
+    /// What all memories of the instance have grown to, in bytes. They never shrink.
+    pub(crate) fn used_bytes(&self) -> u64 {
+        u64::try_from(self.used_bytes).unwrap_or(u64::MAX)
+    }
+}
+
 impl ResourceLimiter for MemoryLimiter {
     /// The limit is one for all memories of the component together.
     fn memory_growing(

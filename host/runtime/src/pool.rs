@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 use warren_protocol::{Job, WorkerId};
 
 use crate::{
-    CallFn, Databases, GuestMetrics, HttpError, HttpRequest, HttpResponse, JobRun, Limits,
-    LoadError, Occasion, Plugin, http, run, warm,
+    CallFn, Databases, GuestMetrics, HttpError, HttpRequest, HttpResponse, InstanceMetrics, JobRun,
+    Limits, LoadError, Occasion, Plugin, Reuse, http, reuse::Instances, run, warm,
 };
 
 /// The worker that a plugin is: its identity and what it may reach. The operator's side of a run.
@@ -28,13 +28,18 @@ pub struct Worker {
     pub metrics: Arc<GuestMetrics>,
     /// Where its database is.
     pub databases: Arc<Databases>,
+    /// Whether an instance serves several runs, and for how long; `None`: one each.
+    pub reuse: Option<Reuse>,
+    /// Where the figures of its instances go.
+    pub instances: Arc<InstanceMetrics>,
 }
 
 /// One version of one worker's code, and the runs of it. Lives until its last run has ended, held
 /// by the registry while it is current and by the runs themselves afterwards.
 pub struct Pool {
-    plugin: Plugin,
+    plugin: Arc<Plugin>,
     worker: Arc<Worker>,
+    instances: Arc<Instances>,
     permits: Arc<Semaphore>,
     n_permits: u32,
 }
@@ -49,9 +54,15 @@ impl Pool {
     #[must_use]
     pub fn new(plugin: Plugin, worker: Worker) -> Self {
         let n_permits = u32::try_from(worker.limits.concurrency.max(1)).unwrap_or(u32::MAX);
+        let worker = Arc::new(worker);
+        let instances = Instances::new(&worker);
+        if instances.are_reused() {
+            plugin.scheduling.add(&instances);
+        }
         Self {
-            plugin,
-            worker: Arc::new(worker),
+            plugin: Arc::new(plugin),
+            worker,
+            instances,
             permits: Arc::new(Semaphore::new(n_permits as usize)),
             n_permits,
         }
@@ -83,6 +94,17 @@ impl Pool {
         (self.n_permits as usize).saturating_sub(self.permits.available_permits())
     }
 
+    /// How many instances are idle, where they are reused.
+    #[must_use]
+    pub fn idle_instances(&self) -> usize {
+        self.instances.n_idle()
+    }
+
+    /// Keeps no idle instance any more: another version serves. Runs that have begun go on.
+    pub fn retire(&self) {
+        self.instances.close();
+    }
+
     /// Waits for the right to one run, first come, first served.
     ///
     /// # Cancel safety
@@ -106,7 +128,7 @@ impl Pool {
         let _all = self.permits.acquire_many(self.n_permits).await;
     }
 
-    /// Runs one job in a fresh instance. `stop` interrupts it.
+    /// Runs one job, in a fresh instance unless the worker reuses them. `stop` interrupts it.
     pub async fn run(
         &self,
         _permit: &Permit,
@@ -114,10 +136,11 @@ impl Pool {
         occasion: Occasion,
         stop: CancellationToken,
     ) -> JobRun {
-        run::job(&self.plugin, &self.worker, job, occasion, stop).await
+        let (plugin, worker) = (&self.plugin, &self.worker);
+        run::job(plugin, worker, &self.instances, job, occasion, stop).await
     }
 
-    /// Answers one HTTP request in a fresh instance. The response may still be streaming when
+    /// Answers one HTTP request, in a fresh instance unless the worker reuses them. The response may still be streaming when
     /// this returns; the permit is held until the guest has finished.
     ///
     /// # Errors
@@ -134,6 +157,23 @@ impl Pool {
         occasion: Occasion,
         stop: CancellationToken,
     ) -> Result<HttpResponse, HttpError> {
-        http::serve(&self.plugin, &self.worker, permit, request, occasion, stop).await
+        let (plugin, instances) = (self.plugin.clone(), self.instances.clone());
+        http::serve(
+            plugin,
+            &self.worker,
+            instances,
+            permit,
+            request,
+            occasion,
+            stop,
+        )
+        .await
+    }
+}
+
+impl Drop for Pool {
+    /// A response that still streams may outlive it.
+    fn drop(&mut self) {
+        self.retire();
     }
 }

@@ -55,15 +55,8 @@ pub(crate) async fn describe(
         correlation_id: None,
         trace_parent: None,
     };
-    let mut store = run::store(
-        &pre,
-        scheduling,
-        scratch,
-        Encoding::Json,
-        occasion,
-        DEADLINE,
-        CancellationToken::new(),
-    );
+    let run = run::begin(scratch, occasion, DEADLINE, CancellationToken::new());
+    let mut store = run::store(&pre, scheduling, scratch, Encoding::Json, run);
     let described = {
         let run = async {
             let instance = pre.instantiate_async(&mut store).await?;

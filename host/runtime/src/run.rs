@@ -1,4 +1,4 @@
-//! One run of a guest: a fresh instance under a deadline, from its start to its verdict.
+//! One run of a guest: an instance under a deadline, from its start to its verdict.
 
 use std::{
     sync::Arc,
@@ -14,8 +14,10 @@ use crate::{
     bindings::{exports::warren::worker::handler, warren::worker::types},
     capability::payload::{self, SlipError},
     fault,
+    instance::Instance,
+    reuse::{Dropped, Instances},
     scheduling::{FREE_TICKS, Scheduling},
-    state::State,
+    state::{Run, State},
 };
 
 /// What the host knows about a run and tells the guest on request.
@@ -48,14 +50,15 @@ pub struct JobRun {
 /// Dropping the future stops the guest; its effects outside the bus stay.
 pub(crate) async fn job(
     plugin: &Plugin,
-    worker: &Arc<Worker>,
+    worker: &Worker,
+    instances: &Arc<Instances>,
     job: &Job,
     occasion: Occasion,
     stop: CancellationToken,
 ) -> JobRun {
     let started = Instant::now();
     let mut sends = Vec::new();
-    let verdict = run_job(plugin, worker, job, occasion, stop, &mut sends).await;
+    let verdict = run_job(plugin, worker, instances, job, occasion, stop, &mut sends).await;
     if !matches!(
         verdict,
         Ok(Outcome::Done | Outcome::Forward(_) | Outcome::Route(_))
@@ -71,7 +74,8 @@ pub(crate) async fn job(
 
 async fn run_job(
     plugin: &Plugin,
-    worker: &Arc<Worker>,
+    worker: &Worker,
+    instances: &Arc<Instances>,
     job: &Job,
     occasion: Occasion,
     stop: CancellationToken,
@@ -97,35 +101,53 @@ async fn run_job(
         position: u32::try_from(job.position).unwrap_or(u32::MAX),
         data,
     };
-    let mut store = store(
-        &plugin.pre,
-        &plugin.scheduling,
-        worker,
-        accepts,
-        occasion,
-        limits.deadline,
-        stop.clone(),
-    );
+    let run = begin(worker, occasion, limits.deadline, stop.clone());
+    let mut instance = instances.instance(plugin, run);
     let verdict = {
         let run = async {
-            let instance = plugin.pre.instantiate_async(&mut store).await?;
-            let guest = indices.load(&mut store, &instance)?;
-            guest.call_handle(&mut store, &job).await
+            let guest = instance.start(plugin).await?;
+            let guest = indices.load(&mut instance.store, &guest)?;
+            guest.call_handle(&mut instance.store, &job).await
         };
         bounded(run, limits, &stop).await
     };
     match verdict {
         Err(fault) => {
-            store.data().log.finish();
+            instance.store.data().log.finish();
             Err(fault)
         }
-        Ok(Err(error)) => Err(read_fault(&error, &store)),
+        Ok(Err(error)) => Err(read_fault(&error, &instance.store)),
         Ok(Ok(verdict)) => {
-            store.data().log.finish();
-            *sends = store.data().sends.take();
-            read_verdict(verdict, limits)
+            let state = instance.store.data();
+            state.log.finish();
+            *sends = state.run.sends.take();
+            let verdict = read_verdict(verdict, limits)?;
+            end(instances, instance, &verdict);
+            Ok(verdict)
         }
     }
+}
+
+/// What becomes of the instance of a run that has ended well. A rejection is about the job, and the
+/// guest is as well as before. A guest that asks for another attempt has met something that is not
+/// the job's, and what it remembers may be part of that: the next attempt comes seconds later, and
+/// can bear the cost of a fresh one.
+fn end(instances: &Arc<Instances>, instance: Instance, verdict: &Outcome) {
+    match verdict {
+        Outcome::Retry { .. } => instance.drop_for(Dropped::Retry),
+        _ => instances.give_back(instance),
+    }
+}
+
+/// What is known of a run as it begins.
+pub(crate) fn begin(
+    worker: &Worker,
+    occasion: Occasion,
+    deadline: Duration,
+    stop: CancellationToken,
+) -> Run {
+    let deadline = Instant::now() + deadline.min(FAR);
+    Run::new(worker, occasion, deadline, stop)
 }
 
 /// A Store for one run, with its clock set: running code gives way to others at every tick of the
@@ -136,22 +158,20 @@ pub(crate) fn store(
     scheduling: &Arc<Scheduling>,
     worker: &Arc<Worker>,
     accepts: Encoding,
-    occasion: Occasion,
-    deadline: Duration,
-    stop: CancellationToken,
+    run: Run,
 ) -> Store<State> {
-    let deadline = Instant::now() + deadline.min(FAR);
-    let state = State::new(worker.clone(), occasion, accepts, deadline, stop);
+    let state = State::new(worker.clone(), accepts, run);
     let mut store = Store::new(pre.engine(), state);
     store.limiter(|state| &mut state.memory);
     store.set_epoch_deadline(1);
-    let (scheduling, mut ticks) = (scheduling.clone(), 0_u32);
-    store.epoch_deadline_callback(move |context| {
-        if context.data().is_over() {
+    let scheduling = scheduling.clone();
+    store.epoch_deadline_callback(move |mut context| {
+        let run = &mut context.data_mut().run;
+        if run.is_over() {
             return Ok(UpdateDeadline::Interrupt);
         }
-        ticks = ticks.saturating_add(1);
-        if ticks <= FREE_TICKS {
+        run.n_ticks = run.n_ticks.saturating_add(1);
+        if run.n_ticks <= FREE_TICKS {
             return Ok(UpdateDeadline::Yield(1));
         }
         let scheduling = scheduling.clone();
@@ -168,7 +188,7 @@ pub(crate) fn store(
 
 /// The longest that a deadline can mean, thirty years: a point in time beyond what the machine's
 /// clock can count is a panic.
-const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+pub(crate) const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 /// What one call of a guest may carry beside payloads, in bytes.
 const CALL_BYTES: usize = 1 << 20;
@@ -193,7 +213,7 @@ pub(crate) fn read_fault(error: &wasmtime::Error, store: &Store<State>) -> Fault
     let state = store.data();
     let last_words = state.log.finish();
     if error.downcast_ref() == Some(&Trap::Interrupt) {
-        return if state.cancelled.is_cancelled() {
+        return if state.run.cancelled.is_cancelled() {
             Fault::Interrupted
         } else {
             Fault::Deadline(state.worker.limits.deadline)

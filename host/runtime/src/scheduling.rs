@@ -7,9 +7,11 @@
 //! than there are threads. Turns are given out by the ticker and never given back: a guest that
 //! takes one and then waits for something else keeps nobody from the next.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::Semaphore;
+
+use crate::reuse::Instances;
 
 /// What the runs of one engine share.
 pub(crate) struct Scheduling {
@@ -17,6 +19,9 @@ pub(crate) struct Scheduling {
     pub(crate) instances: Arc<Semaphore>,
     /// One permit for each instance beyond those, in which a plugin is asked what it is or warmed.
     pub(crate) probes: Semaphore,
+    /// The pools that keep idle instances. These live beside those that run, as long as there is
+    /// room for both.
+    reusing: Mutex<Vec<Weak<Instances>>>,
     turns: Semaphore,
     turns_per_tick: usize,
 }
@@ -32,9 +37,41 @@ impl Scheduling {
         Self {
             instances: Arc::new(Semaphore::new(max_instances as usize)),
             probes: Semaphore::new(PROBES as usize),
+            reusing: Mutex::default(),
             turns: Semaphore::new(turns_per_tick),
             turns_per_tick,
         }
+    }
+
+    /// Notes a pool that keeps idle instances, for as long as it lives.
+    pub(crate) fn add(&self, instances: &Arc<Instances>) {
+        let mut reusing = self.reusing.lock().unwrap_or_else(PoisonError::into_inner);
+        reusing.retain(|known| known.strong_count() > 0);
+        reusing.push(Arc::downgrade(instances));
+    }
+
+    /// Makes room for one more instance, whose permit the caller holds already: with those that run
+    /// and those that are idle there are then no more than may live.
+    pub(crate) fn make_room(&self) {
+        // Held until the evicted ones are gone: whoever comes next finds their places free.
+        let reusing = self.reusing.lock().unwrap_or_else(PoisonError::into_inner);
+        if reusing.is_empty() {
+            return;
+        }
+        // Before the idle ones are counted: an instance becomes idle before its permit is back.
+        let n_free = self.instances.available_permits();
+        let pools: Vec<_> = reusing.iter().filter_map(Weak::upgrade).collect();
+        let n_idle: usize = pools.iter().map(|pool| pool.n_idle()).sum();
+        for _ in n_free..n_idle {
+            evict_longest_idle(&pools);
+        }
+    }
+
+    /// Drops the instance that has been idle for the longest. Returns whether there was one.
+    pub(crate) fn evict(&self) -> bool {
+        let reusing = self.reusing.lock().unwrap_or_else(PoisonError::into_inner);
+        let pools: Vec<_> = reusing.iter().filter_map(Weak::upgrade).collect();
+        evict_longest_idle(&pools)
     }
 
     /// A tick: turns that nobody took are lost.
@@ -51,6 +88,14 @@ impl Scheduling {
             turn.forget();
         }
     }
+}
+
+fn evict_longest_idle(pools: &[Arc<Instances>]) -> bool {
+    let longest = pools
+        .iter()
+        .filter_map(|pool| Some((pool.longest_idle()?, pool)))
+        .min_by_key(|(since, _)| *since);
+    longest.is_some_and(|(_, pool)| pool.evict())
 }
 
 #[cfg(test)]

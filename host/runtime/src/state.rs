@@ -1,4 +1,5 @@
-//! What one instance owns while it runs: the data of its Store.
+//! What one instance owns: the data of its Store. What belongs to one run of it is apart, and is
+//! replaced as a whole: nothing of a run can be forgotten when the next one begins.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -8,7 +9,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 use warren_protocol::{Encoding, Slip};
 use wasmtime::component::ResourceTable;
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView, p2::DynPollable};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
 
 use crate::{
@@ -21,21 +22,31 @@ use crate::{
     limits::MemoryLimiter,
 };
 
-/// One field for each capability.
+/// What lasts as long as the instance.
 pub(crate) struct State {
     pub(crate) worker: Arc<Worker>,
-    pub(crate) occasion: Occasion,
     pub(crate) accepts: Encoding,
-    pub(crate) deadline: Instant,
-    pub(crate) cancelled: CancellationToken,
     pub(crate) memory: MemoryLimiter,
+    /// The pipe is the instance's, because a guest keeps its standard streams; what is in it is
+    /// the run's.
     pub(crate) log: LogBudget,
-    pub(crate) sends: Arc<Sends>,
-    pub(crate) sql: Session,
     pub(crate) table: ResourceTable,
     wasi: WasiCtx,
     http: WasiHttpCtx,
     outgoing: DenyOutgoing,
+    /// The run that it serves.
+    pub(crate) run: Run,
+}
+
+/// What belongs to one run: one field for each capability that remembers something.
+pub(crate) struct Run {
+    pub(crate) occasion: Occasion,
+    pub(crate) deadline: Instant,
+    pub(crate) cancelled: CancellationToken,
+    pub(crate) sends: Arc<Sends>,
+    pub(crate) sql: Session,
+    /// Ticks of the engine in which its code was running.
+    pub(crate) n_ticks: u32,
 }
 
 /// What a run has sent and the host holds back until the run has succeeded. Shared, because an
@@ -57,16 +68,12 @@ const MAX_SENT_PAYLOADS: usize = 4;
 /// Resources of the base WASI and `wasi:http` that one instance may hold: streams, pollables,
 /// header fields (of up to 128 KiB each).
 const MAX_RESOURCES: usize = 1000;
+/// Standard output and standard error, of which the guest gets copies.
+const STREAMS_OF_A_STORE: usize = 2;
 
 impl State {
-    pub(crate) fn new(
-        worker: Arc<Worker>,
-        occasion: Occasion,
-        accepts: Encoding,
-        deadline: Instant,
-        cancelled: CancellationToken,
-    ) -> Self {
-        let log = LogBudget::new(&worker, &occasion);
+    pub(crate) fn new(worker: Arc<Worker>, accepts: Encoding, run: Run) -> Self {
+        let log = LogBudget::new(&worker, &run.occasion);
         // No files, no environment, no sockets: every toolchain's standard library imports them,
         // and finds nothing.
         let wasi = WasiCtx::builder()
@@ -80,22 +87,61 @@ impl State {
         table.set_max_capacity(MAX_RESOURCES);
         Self {
             memory: MemoryLimiter::new(&worker.limits),
-            sql: Session::new(&worker),
             worker,
-            occasion,
             accepts,
-            deadline,
-            cancelled,
             log,
-            sends: Arc::default(),
             table,
             wasi,
             http: WasiHttpCtx::new(),
             outgoing: DenyOutgoing,
+            run,
         }
     }
 
-    /// Whether the run's time is up or somebody has stopped it.
+    /// Serves another run from now on. What it knew of the one before is gone.
+    pub(crate) fn begin(&mut self, run: Run) {
+        self.log.begin(&self.worker, &run.occasion);
+        self.run = run;
+    }
+
+    /// How many entries of the table the guest holds, its standard streams not counted. Nor is what
+    /// it waits for them with: a pollable is never there without what it belongs to.
+    pub(crate) fn n_held(&mut self) -> usize {
+        let entries = self.table.iter_mut();
+        let n_entries = entries.filter(|entry| !entry.is::<DynPollable>()).count();
+        (n_entries + STREAMS_OF_A_STORE).saturating_sub(self.log.n_streams())
+    }
+}
+
+impl Run {
+    pub(crate) fn new(
+        worker: &Worker,
+        occasion: Occasion,
+        deadline: Instant,
+        cancelled: CancellationToken,
+    ) -> Self {
+        Self {
+            sql: Session::new(worker),
+            occasion,
+            deadline,
+            cancelled,
+            sends: Arc::default(),
+            n_ticks: 0,
+        }
+    }
+
+    /// The run of an instance that serves none: it holds nothing, and it is over.
+    pub(crate) fn none(worker: &Worker) -> Self {
+        let occasion = Occasion {
+            job_id: String::new(),
+            attempt: 0,
+            correlation_id: None,
+            trace_parent: None,
+        };
+        Self::new(worker, occasion, Instant::now(), CancellationToken::new())
+    }
+
+    /// Whether its time is up or somebody has stopped it.
     pub(crate) fn is_over(&self) -> bool {
         self.cancelled.is_cancelled() || Instant::now() >= self.deadline
     }

@@ -20,15 +20,9 @@ pub(crate) async fn warm(plugin: &Plugin, worker: &Arc<Worker>) -> Result<(), Lo
         correlation_id: None,
         trace_parent: None,
     };
-    let mut store = run::store(
-        &plugin.pre,
-        &plugin.scheduling,
-        worker,
-        plugin.description.accepts,
-        occasion,
-        DEADLINE,
-        CancellationToken::new(),
-    );
+    let run = run::begin(worker, occasion, DEADLINE, CancellationToken::new());
+    let (scheduling, accepts) = (&plugin.scheduling, plugin.description.accepts);
+    let mut store = run::store(&plugin.pre, scheduling, worker, accepts, run);
     let made = tokio::time::timeout(DEADLINE, plugin.pre.instantiate_async(&mut store)).await;
     match made {
         Ok(Ok(_)) => Ok(()),

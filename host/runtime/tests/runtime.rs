@@ -15,5 +15,6 @@ mod runtime {
     mod http;
     mod isolation;
     mod load;
+    mod reuse;
     mod sql;
 }

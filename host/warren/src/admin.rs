@@ -168,6 +168,7 @@ async fn workers(State(admin): State<Admin>) -> Json<Value> {
                 "pausing": seat.is_pausing(),
                 "http_path": version.http_path,
                 "in_flight": version.pool.in_flight(),
+                "idle_instances": version.pool.idle_instances(),
                 "concurrency": version.pool.worker().limits.concurrency,
             })
         })

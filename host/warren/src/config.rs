@@ -180,6 +180,20 @@ pub struct WorkerConfig {
     pub sha256: Option<Digest>,
     /// What the guest reads through `wasi:config/store`. May hold secrets.
     pub config: BTreeMap<String, String>,
+    /// For how long an instance is kept for further jobs; `None`: each job has one of its own.
+    pub reuse: Option<Reuse>,
+}
+
+/// For how long an instance serves one job after the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reuse {
+    /// Jobs that one instance serves, at least 1.
+    pub calls: u32,
+    /// Memory beyond which an instance serves no further job, in bytes; `None`: half of what it
+    /// may have.
+    pub memory_bytes: Option<u64>,
+    /// From the making of an instance to its end.
+    pub age: Duration,
 }
 
 /// Where [`load`] reads.
@@ -290,6 +304,18 @@ impl Default for Limits {
     }
 }
 
+impl Default for Reuse {
+    fn default() -> Self {
+        Self {
+            // Guests that leak do so slowly, and a thousandth of a start is not felt.
+            calls: 1000,
+            memory_bytes: None,
+            // Memory that nobody needs is back soon.
+            age: Duration::from_secs(5 * 60),
+        }
+    }
+}
+
 impl fmt::Debug for WorkerConfig {
     /// Shows the keys of `config` without their values, which may be secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -299,6 +325,7 @@ impl fmt::Debug for WorkerConfig {
             .field("plugin", &self.plugin)
             .field("sha256", &self.sha256)
             .field("config", &self.config.keys())
+            .field("reuse", &self.reuse)
             .finish()
     }
 }

@@ -4,7 +4,9 @@
 use std::{path::PathBuf, sync::Arc};
 
 use warren_protocol::{CallError, WorkerId, WorkerType};
-use warren_runtime::{CallFn, Databases, GuestMetrics, Limits, Plugin, Pool, Worker};
+use warren_runtime::{
+    CallFn, Databases, GuestMetrics, InstanceMetrics, Limits, Plugin, Pool, Reuse, Worker,
+};
 
 use crate::{
     config::{self, Config},
@@ -21,6 +23,8 @@ pub(crate) struct Equipment {
     pub databases: Arc<Databases>,
     /// The guests' figures.
     pub metrics: Arc<GuestMetrics>,
+    /// The figures of the guests' instances.
+    pub instances: Arc<InstanceMetrics>,
 }
 
 impl Equipment {
@@ -42,6 +46,8 @@ impl Equipment {
             call_timeout: self.config.call_timeout,
             metrics: self.metrics.clone(),
             databases: self.databases.clone(),
+            reuse: None,
+            instances: self.instances.clone(),
         })
     }
 
@@ -83,6 +89,8 @@ impl Equipment {
             call_timeout: self.config.call_timeout,
             metrics: self.metrics.clone(),
             databases: self.databases.clone(),
+            reuse: own.and_then(runtime_reuse),
+            instances: self.instances.clone(),
         };
         Version {
             pool: Pool::new(plugin, worker),
@@ -97,6 +105,15 @@ impl Equipment {
             trial: Trial::default(),
         }
     }
+}
+
+/// How long the instances of a worker are kept.
+fn runtime_reuse(own: &config::WorkerConfig) -> Option<Reuse> {
+    own.reuse.as_ref().map(|reuse| Reuse {
+        calls: reuse.calls,
+        memory_bytes: reuse.memory_bytes.unwrap_or(own.limits.memory_bytes / 2),
+        age: reuse.age,
+    })
 }
 
 /// The limits that the runtime enforces; the others are dispatch's.

@@ -111,7 +111,9 @@ impl Registry {
     /// Takes a worker out. Its running jobs keep their version alive.
     pub(crate) fn remove(&self, worker_type: &WorkerType) -> Option<Arc<Seat>> {
         let mut seats = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        seats.remove(worker_type)
+        let seat = seats.remove(worker_type)?;
+        seat.current().pool.retire();
+        Some(seat)
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<WorkerType, Arc<Seat>>> {
@@ -169,6 +171,7 @@ impl Seat {
     pub(crate) fn swap(&self, version: Version) -> Arc<Version> {
         let before = self.current.swap(Arc::new(version));
         self.breaker.renew();
+        before.pool.retire();
         // Whoever waits for the version before has no reason to any more.
         self.swapped.notify_waiters();
         before

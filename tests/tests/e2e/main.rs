@@ -45,6 +45,7 @@ mod operator;
 mod rabbit;
 mod reload;
 mod replacing;
+mod reuse;
 mod swap;
 mod usage;
 mod versions;

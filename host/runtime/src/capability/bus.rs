@@ -40,7 +40,7 @@ impl Host for State {
             Err(SlipError::Stops(reason)) => return Ok(Err(SendError::Invalid(reason))),
             Err(SlipError::Data(reason)) => return Ok(Err(SendError::Payload(reason))),
         };
-        let sent = self.sends.push(slip, &self.worker.limits);
+        let sent = self.run.sends.push(slip, &self.worker.limits);
         Ok(sent.map_err(SendError::TooMany))
     }
 
@@ -60,9 +60,9 @@ impl Host for State {
         let call = Call {
             slip,
             timeout: wanted.min(self.time_for_a_call()),
-            trace_parent: self.occasion.trace_parent.clone(),
+            trace_parent: self.run.occasion.trace_parent.clone(),
         };
-        self.sql.release();
+        self.run.sql.release();
         let reply = (self.worker.call)(call).await;
         Ok(match reply {
             Ok(data) => payload::to_guest(&data, self.accepts, self.worker.limits.payload_bytes)
@@ -77,7 +77,7 @@ impl State {
     /// a caller that is stopped at its own deadline cannot.
     fn time_for_a_call(&self) -> Duration {
         const RESERVE: Duration = Duration::from_millis(100);
-        let left = self.deadline.saturating_duration_since(Instant::now());
+        let left = self.run.deadline.saturating_duration_since(Instant::now());
         left.saturating_sub(RESERVE.min(left / 10))
     }
 }

@@ -41,14 +41,18 @@ struct Inner {
 
 impl LogBudget {
     pub(crate) fn new(worker: &Worker, occasion: &Occasion) -> Self {
-        Self(Arc::new(Mutex::new(Inner {
-            worker: worker.id.to_string(),
-            job: occasion.job_id.clone(),
-            left_bytes: worker.limits.log_bytes,
-            exhausted: false,
-            tail: Vec::new(),
-            partial: Default::default(),
-        })))
+        Self(Arc::new(Mutex::new(Inner::new(worker, occasion))))
+    }
+
+    /// Makes it the log of another run. The streams that the guest holds lead there from now on.
+    pub(crate) fn begin(&self, worker: &Worker, occasion: &Occasion) {
+        *self.lock() = Inner::new(worker, occasion);
+    }
+
+    /// How many standard streams lead here: two that the Store hands out copies of, and those
+    /// copies. A guest asks for one and keeps it.
+    pub(crate) fn n_streams(&self) -> usize {
+        Arc::strong_count(&self.0).saturating_sub(1)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -82,6 +86,17 @@ impl Source {
 }
 
 impl Inner {
+    fn new(worker: &Worker, occasion: &Occasion) -> Self {
+        Self {
+            worker: worker.id.to_string(),
+            job: occasion.job_id.clone(),
+            left_bytes: worker.limits.log_bytes,
+            exhausted: false,
+            tail: Vec::new(),
+            partial: Default::default(),
+        }
+    }
+
     fn partial(&mut self, source: Source) -> &mut Vec<u8> {
         let [out, err] = &mut self.partial;
         match source {

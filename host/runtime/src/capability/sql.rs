@@ -189,8 +189,9 @@ impl State {
         statement: String,
         parameters: Vec<Value>,
     ) -> Result<Rows, Error> {
-        let most_bytes = self.sql.most_bytes;
-        let connection = self.sql.connection(self.deadline, &self.cancelled).await?;
+        let most_bytes = self.run.sql.most_bytes;
+        let run = &mut self.run;
+        let connection = run.sql.connection(run.deadline, &run.cancelled).await?;
         let statement = prepare(connection, statement, parameters.len()).await?;
         let columns = statement.columns().iter();
         let mut rows = Rows {
@@ -220,7 +221,8 @@ impl State {
         statement: String,
         parameters: Vec<Value>,
     ) -> Result<u64, Error> {
-        let connection = self.sql.connection(self.deadline, &self.cancelled).await?;
+        let run = &mut self.run;
+        let connection = run.sql.connection(run.deadline, &run.cancelled).await?;
         let statement = prepare(connection, statement, parameters.len()).await?;
         let query = statement.query_with(bind(parameters)?);
         let done = query.execute(&mut **connection).await.map_err(read_error)?;

@@ -19,8 +19,8 @@ use warren_protocol::{
     CallError, Encoding, Identity, Job, Outcome, Payload, Stop, WorkerId, WorkerType,
 };
 use warren_runtime::{
-    CallFn, Databases, Engine, EngineConfig, GuestMetrics, JobRun, Limits, Occasion, Plugin, Pool,
-    Worker,
+    CallFn, Databases, Engine, EngineConfig, GuestMetrics, InstanceMetrics, JobRun, Limits,
+    Occasion, Plugin, Pool, Worker,
 };
 
 /// Long enough for a guest on a busy machine.
@@ -35,12 +35,18 @@ pub(crate) struct Host {
     pub(crate) databases: Arc<Databases>,
     pub(crate) registry: Registry,
     metrics: Arc<GuestMetrics>,
+    instances: Arc<InstanceMetrics>,
 }
 
 impl Host {
     pub(crate) fn new() -> Self {
+        Self::of(50)
+    }
+
+    /// A host in which so many instances may live.
+    pub(crate) fn of(max_instances: u32) -> Self {
         let config = EngineConfig {
-            max_instances: 50,
+            max_instances,
             ..EngineConfig::default()
         };
         let folder = tempfile::tempdir().unwrap();
@@ -50,6 +56,7 @@ impl Host {
             databases: Arc::new(Databases::new(folder.path().to_owned())),
             folder,
             metrics: Arc::new(GuestMetrics::new(registry.clone()).unwrap()),
+            instances: Arc::new(InstanceMetrics::new(&registry).unwrap()),
             registry,
         }
     }
@@ -68,6 +75,8 @@ impl Host {
             call_timeout: Duration::from_secs(10),
             metrics: self.metrics.clone(),
             databases: self.databases.clone(),
+            reuse: None,
+            instances: self.instances.clone(),
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
 use warren_bus::BrokerFiles;
 
 use super::{
-    Broker, Config, Limits, Log, LogFormat, Peers, Source,
+    Broker, Config, Limits, Log, LogFormat, Peers, Reuse, Source,
     values::{shown_duration, shown_size},
 };
 
@@ -130,6 +130,9 @@ impl fmt::Display for Config {
             if let Some(digest) = &worker.sha256 {
                 writeln!(f, "sha256 = \"{digest}\"")?;
             }
+            if let Some(reuse) = &worker.reuse {
+                write!(f, "{reuse}")?;
+            }
             for key in worker.config.keys() {
                 writeln!(f, "config.{} = \"***\"", quoted(key))?;
             }
@@ -158,6 +161,21 @@ impl fmt::Display for Limits {
         writeln!(f, "retry_cap = \"{}\"", shown_duration(retry_cap))?;
         writeln!(f, "breaker = {breaker}")?;
         writeln!(f, "payload = \"{}\"", shown_size(payload_bytes))
+    }
+}
+
+impl fmt::Display for Reuse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            calls,
+            memory_bytes,
+            age,
+        } = self;
+        writeln!(f, "reuse.calls = {calls}")?;
+        if let Some(bytes) = memory_bytes {
+            writeln!(f, "reuse.memory = \"{}\"", shown_size(bytes))?;
+        }
+        writeln!(f, "reuse.age = \"{}\"", shown_duration(age))
     }
 }
 

@@ -1,6 +1,8 @@
 //! Every key there is, with what sets it and what it allows. A new key is one entry here, one field
 //! in its struct and one paragraph in `config/warren.toml`.
 
+mod reuse;
+
 use std::{ops::RangeInclusive, time::Duration};
 
 use warren_bus::BrokerFiles;
@@ -12,6 +14,9 @@ use super::{
     tree::Node,
     values::{self, text},
 };
+
+#[cfg(test)]
+pub(super) use reuse::REUSE;
 
 /// The configuration while it is read: what `[workers]` says can only be read when the limits
 /// under it have been read from all sources.
@@ -328,6 +333,10 @@ pub(super) const WORKER: &[Key<WorkerConfig>] = &[
     Key {
         name: "config",
         set: read_worker_config,
+    },
+    Key {
+        name: "reuse",
+        set: reuse::read,
     },
 ];
 

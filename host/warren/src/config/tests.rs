@@ -14,8 +14,9 @@ use warren_bus::BrokerFiles;
 use warren_protocol::{Encoding, WorkerType};
 
 use super::{
-    Broker, Config, Given, Limits, LogFormat, Mistakes, Peers, Source, Sources, WorkerConfig,
-    keys::{self, BROKER_TLS, LIMITS, LOG, WORKER},
+    Broker, Config, Given, Limits, LogFormat, Mistakes, Peers, Reuse, Source, Sources,
+    WorkerConfig,
+    keys::{self, BROKER_TLS, LIMITS, LOG, REUSE, WORKER},
     load::{VARIABLES, find_file, load, merge},
     read::{Report, names},
 };

@@ -85,6 +85,14 @@ pub(crate) fn allocate_for_ever() -> ! {
     }
 }
 
+/// Asks for `n` mebibytes, and goes on without them when it is denied.
+pub(crate) fn grow(n: u32) -> Value {
+    let mut wanted: Vec<u8> = Vec::new();
+    let granted = wanted.try_reserve_exact(n as usize * MIB).is_ok();
+    black_box(&wanted);
+    json!({ "granted": granted })
+}
+
 /// 1 in a fresh instance: statics do not carry over from run to run.
 pub(crate) fn count_runs_of_this_instance() -> Value {
     static RUNS: AtomicU64 = AtomicU64::new(0);

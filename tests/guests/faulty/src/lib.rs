@@ -26,13 +26,13 @@ pub struct Faulty;
 #[derive(Deserialize)]
 struct Order {
     r#do: String,
-    /// For `reject` and `retry`.
+    /// For `reject`, `retry`, `panic` and `murmur`.
     reason: Option<String>,
     /// For `retry`, `call` and `check-in`, in milliseconds; for `busy` and `wait`, how long.
     ms: Option<u64>,
     /// For the sends, `call`, `check-in` and `route`: one stop or more.
     to: Option<Stops>,
-    /// For the sends: how many jobs; for `write`, `large` and `ones`: how much; for `retry`: until which
+    /// For the sends: how many jobs; for `write`, `large`, `ones` and `grow`: how much; for `retry`: until which
     /// attempt.
     n: Option<u32>,
     /// For the sends, `call`, `check-in` and `route`: what they carry.
@@ -78,6 +78,7 @@ impl Worker for Faulty {
             "recurse" => Outcome::forward(&harm::recurse_for_ever(0)),
             "host-calls" => harm::ask_for_ever(),
             "allocate" => harm::allocate_for_ever(),
+            "grow" => Outcome::forward(&harm::grow(order.n.unwrap_or(1))),
             "state" => Outcome::forward(&harm::count_runs_of_this_instance()),
 
             "send" => talk::send(&order).map(|()| Outcome::Done),
@@ -100,10 +101,12 @@ impl Worker for Faulty {
             "sql" => Outcome::forward(&report::sql_round_trip()?),
             "sql-run" => Outcome::forward(&statements::run(&order.statements)),
             "sql-hold" => statements::hold(&order.statements),
+            "sql-leave" => statements::leave(&order.statements).map(|()| Outcome::Done),
             "sql-panic" => statements::panic(&order.statements),
             "metrics" => Outcome::forward(&report::metrics()),
             "log" => Outcome::forward(&report::log()),
             "write" => Outcome::forward(&harm::write(order.n.unwrap_or(1))),
+            "murmur" => Outcome::forward(&report::murmur(&order.reason())),
             "print" => Outcome::forward(&report::print()),
             "context" => Outcome::forward(&report::context(&job)),
             "config" => Outcome::forward(&report::config()?),

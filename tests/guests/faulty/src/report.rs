@@ -95,3 +95,9 @@ pub(crate) fn config() -> Result<Value> {
         .map(|(key, value)| (key, Value::from(value)))
         .collect())
 }
+
+/// A line on stderr that does not end.
+pub(crate) fn murmur(text: &str) -> Value {
+    eprint!("{text}");
+    json!({ "murmured": text })
+}

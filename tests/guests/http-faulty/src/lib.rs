@@ -10,7 +10,7 @@
 //! | `sleep` | waits for an hour |
 //! | `wait` | waits for `ms` milliseconds (100), then status 200 |
 //! | `log` | a line in the log, one on stdout, one on stderr; status 200 |
-//! | `stream` | status 200 and a body of 1 MiB, in pieces |
+//! | `stream` | status 200 and a body of `n` MiB (1), in pieces |
 //! | `status` | the status in `code`, and no body |
 //! | `call` | calls the stop in `to` and answers with the reply, or with status 500 |
 //! | `send` | waits for `ms` milliseconds (0), sends a job to the stop in `to`, answers with status 200 |
@@ -68,7 +68,8 @@ impl HttpWorker for HttpFaulty {
                 Ok(Response::new(200, "text/plain", "logged"))
             }
             "stream" => {
-                let body = vec![b'x'; STREAMED_BYTES];
+                let n = request.query("n").and_then(|n| n.parse().ok());
+                let body = vec![b'x'; STREAMED_BYTES * n.unwrap_or(1)];
                 Ok(Response::new(200, "application/octet-stream", body))
             }
             "status" => {

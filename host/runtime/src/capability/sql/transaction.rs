@@ -43,12 +43,12 @@ impl State {
     /// Whether this is the handle of the open transaction. The outer error is a handle that the
     /// guest made up.
     fn check(&self, handle: &Resource<Transaction>) -> wasmtime::Result<Result<(), Error>> {
-        Ok(self.sql.transactions.check(self.table.get(handle)?))
+        Ok(self.run.sql.transactions.check(self.table.get(handle)?))
     }
 
     /// Ends the open transaction with this statement. It is over whatever comes of that.
     async fn end(&mut self, statement: &'static str) -> Result<(), Error> {
-        self.sql.transactions.open = None;
+        self.run.sql.transactions.open = None;
         let ended = self.sql_execute(statement.to_owned(), Vec::new()).await;
         if ended.is_err() {
             self.abandon().await;
@@ -61,7 +61,7 @@ impl State {
     async fn abandon(&mut self) {
         let undone = self.sql_execute("ROLLBACK".to_owned(), Vec::new()).await;
         if undone.is_err()
-            && let Some(connection) = self.sql.connection.take()
+            && let Some(connection) = self.run.sql.connection.take()
         {
             // SQLite has rolled back by itself, or cannot: closing makes sure of it.
             let _ = connection.close().await;
@@ -71,7 +71,7 @@ impl State {
 
 impl HostTransaction for State {
     async fn begin(&mut self) -> wasmtime::Result<Result<Resource<Transaction>, Error>> {
-        if self.sql.transactions.is_any_open() {
+        if self.run.sql.transactions.is_any_open() {
             return Ok(Err(Error::Invalid(
                 "a transaction is open already: commit or roll it back first".to_owned(),
             )));
@@ -84,7 +84,7 @@ impl HostTransaction for State {
         {
             return Ok(Err(error));
         }
-        let transaction = self.sql.transactions.begin();
+        let transaction = self.run.sql.transactions.begin();
         Ok(Ok(self.table.push(transaction)?))
     }
 
@@ -134,7 +134,7 @@ impl HostTransaction for State {
 
     async fn drop(&mut self, transaction: Resource<Transaction>) -> wasmtime::Result<()> {
         let transaction = self.table.delete(transaction)?;
-        if self.sql.transactions.check(&transaction).is_ok() {
+        if self.run.sql.transactions.check(&transaction).is_ok() {
             // Nobody is left to be told, and a connection that cannot roll back is closed.
             let _ = self.end("ROLLBACK").await;
         }
@@ -158,7 +158,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        Call, Databases, GuestMetrics, Limits, Occasion, Worker, bindings::warren::worker::sql,
+        Call, Databases, GuestMetrics, InstanceMetrics, Limits, Occasion, Worker,
+        bindings::warren::worker::sql, state::Run,
     };
 
     /// A worker whose runs do what a test says, without a guest.
@@ -182,6 +183,8 @@ mod tests {
                 call_timeout: Duration::from_secs(1),
                 metrics: Arc::new(GuestMetrics::new(Registry::new()).unwrap()),
                 databases: Arc::new(Databases::new(folder.path().to_owned())),
+                reuse: None,
+                instances: Arc::new(InstanceMetrics::new(&Registry::new()).unwrap()),
             });
             let fixture = Self {
                 worker,
@@ -203,13 +206,8 @@ mod tests {
             };
             let deadline = Instant::now() + Duration::from_secs(20);
             let stop = CancellationToken::new();
-            State::new(
-                self.worker.clone(),
-                occasion,
-                Encoding::Json,
-                deadline,
-                stop,
-            )
+            let run = Run::new(&self.worker, occasion, deadline, stop);
+            State::new(self.worker.clone(), Encoding::Json, run)
         }
 
         /// The numbers in `t`, as the next run sees them.

@@ -141,3 +141,19 @@ fn localhost_is_understood_without_a_name_server() {
         "127.0.0.1:8081"
     );
 }
+
+#[test]
+fn reuse_is_off_unless_it_is_asked_for() {
+    let reuse = |toml: &str| worker(&good(toml), "WB").reuse;
+    assert_eq!(reuse("[workers.WB]\ndeadline = \"1s\""), None);
+    assert_eq!(reuse("[workers.WB]\nreuse = false"), None);
+    assert_eq!(reuse("[workers.WB]\nreuse = true"), Some(Reuse::default()));
+    assert_eq!(reuse("[workers.WB.reuse]"), Some(Reuse::default()));
+    let expected = Reuse {
+        calls: 7,
+        memory_bytes: Some(20 << 20),
+        age: Duration::from_secs(60),
+    };
+    let toml = "[workers.WB.reuse]\ncalls = 7\nmemory = \"20MiB\"\nage = \"1m\"";
+    assert_eq!(reuse(toml), Some(expected));
+}

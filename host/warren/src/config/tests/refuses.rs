@@ -388,3 +388,19 @@ fn columns_count_characters() {
         ],
     );
 }
+
+#[test]
+fn reuse_has_bounds_and_known_keys() {
+    check(
+        "workers.WB.reuse = 1",
+        &["w.toml:1:20 (key workers.WB.reuse): true or false is expected, this is a number"],
+    );
+    check(
+        "[workers.WB.reuse]\ncalls = 0",
+        &["w.toml:2:9 (key workers.WB.reuse.calls): 0 is out of range"],
+    );
+    remedy("[workers.WB.reuse]\ncall = 1", "did you mean `calls`?");
+    remedy("[workers.WB.reuse]\nage = \"1ms\"", "1s");
+    // It is a worker's own business.
+    remedy("[limits]\nreuse = true", "remove it");
+}

@@ -20,7 +20,9 @@ fn the_shipped_file_says_what_the_defaults_are() {
 fn the_example_worker_of_the_shipped_file_is_right() {
     let (_, workers) = SHIPPED.split_once("# [workers.WB]").unwrap();
     let config = good(&format!("[workers.WB]\n{}", uncommented(workers)));
-    assert_eq!(worker(&config, "WB").config["greeting"], "hello");
+    let worker = worker(&config, "WB");
+    assert_eq!(worker.config["greeting"], "hello");
+    assert_eq!(worker.reuse, Some(Reuse::default()));
 }
 
 #[test]
@@ -30,7 +32,9 @@ fn the_shipped_file_shows_every_key() {
         .chain(names(BROKER_TLS))
         .chain(names(LIMITS))
         .chain(names(WORKER))
-        .filter(|name| *name != "config");
+        .chain(names(REUSE))
+        // These are tables.
+        .filter(|name| !["config", "reuse"].contains(name));
     let top = keys::paths().into_iter().filter(|path| !path.contains('.'));
     for key in own.map(str::to_owned).chain(top) {
         assert!(

@@ -36,7 +36,8 @@ fn a_configuration_shows_itself_as_one_that_means_the_same() {
         "",
         "broker = [\"amqp://a\", \"amqps://b:1/v\"]\nkeepalive = \"1500ms\"\nlimits.memory = 70001",
         "[peers]\nexpose = [\"WB\", \"a.b\"]\nenabled = false\nrequest_field = \"request\"",
-        "plugins = 'a\"\\b'\n[workers.\"a.b\"]\nhttp_path = \"/m\"\ndeadline = \"2m\"\nconfig.\"x y\" = \"***\"",
+        "plugins = 'a\"\\b'\n[workers.\"a.b\"]\nhttp_path = \"/m\"\ndeadline = \"2m\"\nconfig.\"x y\" = \"***\"\nreuse = { calls = 3, age = \"1h\", memory = 70001 }",
+        "[workers.WB]\nreuse = true",
     ] {
         let config = good(toml);
         assert_eq!(good(&config.to_string()), config, "{config}");
