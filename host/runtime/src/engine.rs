@@ -13,7 +13,7 @@ use wasmtime::{
 use wasmtime_wasi_http::p2::bindings::ProxyIndices;
 
 use crate::{
-    Digest, LoadError, Plugin, Worker,
+    Digest, LoadError, MAX_TABLE_ELEMENTS, Plugin, Worker,
     bindings::{
         self,
         exports::warren::worker::{descriptor, handler},
@@ -21,12 +21,16 @@ use crate::{
     probe,
     scheduling::Scheduling,
     state::State,
+    symbols::Symbols,
 };
 
 /// How often running guests give way to others and to their deadline. A tick costs nanoseconds.
 const TICK: Duration = Duration::from_millis(10);
 /// The largest file that is taken for a plugin: a Python guest with libraries has 30 MB.
 pub const MAX_FILE_BYTES: usize = 256 << 20;
+/// What the calls of one run may take of the host's stack, all together: wasmtime's default. Rust
+/// keeps most of its stack in linear memory, where it is bounded when the guest is linked.
+pub(crate) const STACK_BYTES: usize = 512 << 10;
 /// Instances in which plugins may be asked what they are at the same time: beyond those that run.
 const PROBES: u32 = 24;
 
@@ -121,6 +125,7 @@ impl Engine {
             .map_err(|error| LoadError::Compile(format!("{error:#}")))?;
         Ok(Compiled {
             component,
+            symbols: Arc::new(Symbols::of(bytes)),
             digest: Digest::of(bytes),
             size_bytes: bytes.len(),
             compile_time: started.elapsed(),
@@ -165,6 +170,7 @@ impl Engine {
             pre,
             handler,
             http,
+            symbols: compiled.symbols,
             description,
             digest: compiled.digest,
             size_bytes: compiled.size_bytes,
@@ -175,6 +181,7 @@ impl Engine {
 
 struct Compiled {
     component: Component,
+    symbols: Arc<Symbols>,
     digest: Digest,
     size_bytes: usize,
     compile_time: Duration,
@@ -188,8 +195,10 @@ fn common() -> Config {
         // Tasks of WASI 0.3 cost every job 10 µs, used or not.
         .concurrency_support(false)
         .epoch_interruption(true)
+        // wasmtime has this for whole engines only, so there is no key for one worker.
+        .max_wasm_stack(STACK_BYTES)
         // Symbolising costs 16 to 34 ms at every trap of a guest with debug information: a
-        // poisoned message could keep a processor busy.
+        // poisoned message could keep a processor busy. `symbols` does it once for each place.
         .wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Disable);
     config
 }
@@ -212,6 +221,7 @@ fn pooling(config: &EngineConfig) -> Config {
         .total_gc_heaps(n)
         .max_memory_size(usize::try_from(config.max_memory_bytes).unwrap_or(usize::MAX))
         .linear_memory_keep_resident(RESIDENT_BYTES)
+        .table_elements(MAX_TABLE_ELEMENTS)
         .table_keep_resident(64 << 10)
         .pagemap_scan(Enabled::Auto);
     let mut engine = common();
@@ -224,7 +234,11 @@ fn linkers(engine: &wasmtime::Engine) -> wasmtime::Result<(Linker<State>, Linker
     wasmtime_wasi::p2::add_to_linker_async(&mut probe)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut probe)?;
     let mut full = probe.clone();
-    bindings::Worker::add_to_linker::<_, HasSelf<State>>(&mut full, |state| state)?;
+    // Every call of our own interfaces comes through here, as those of WASI do through its views.
+    bindings::Worker::add_to_linker::<_, HasSelf<State>>(&mut full, |state: &mut State| {
+        state.meter.count_call();
+        state
+    })?;
     Ok((full, probe))
 }
 

@@ -86,7 +86,8 @@ pub(crate) async fn serve(
         .map_err(host_error)?;
 
     let pre = plugin.pre.clone();
-    let limits = worker.limits.clone();
+    let (limits, symbols) = (worker.limits.clone(), plugin.symbols.clone());
+    let clock = store.data().meter.clock();
     let (rest_sender, rest) = oneshot::channel();
     let (early_taken, early_are_taken) = oneshot::channel::<()>();
     let late_sends = sends.clone();
@@ -101,11 +102,14 @@ pub(crate) async fn serve(
                     .call_handle(&mut store, request, out)
                     .await
             };
-            run::bounded(run, &limits, &stop).await
+            run::bounded(clock.timed(run), &limits, &stop).await
         };
         let result = match ended {
             Err(fault) => Err(fault),
-            Ok(Err(error)) => Err(run::read_fault(&error, &store)),
+            Ok(Err(error)) => {
+                symbols.report(&error, &worker_id, &job_id).await;
+                Err(run::read_fault(&error, &store))
+            }
             Ok(Ok(())) => Ok(()),
         };
         store.data().log.finish();

@@ -13,12 +13,15 @@ mod engine;
 mod fault;
 mod http;
 mod limits;
+mod meter;
 mod plugin;
 mod pool;
 mod probe;
 mod run;
 mod scheduling;
+mod stack;
 mod state;
+mod symbols;
 
 pub use capability::{
     bus::{Call, CallFn},
@@ -28,7 +31,7 @@ pub use capability::{
 pub use engine::{Engine, EngineConfig, EngineError, MAX_FILE_BYTES};
 pub use fault::Fault;
 pub use http::{HttpBody, HttpError, HttpRequest, HttpResponse};
-pub use limits::Limits;
+pub use limits::{Limits, MAX_TABLE_ELEMENTS};
 pub use plugin::{Description, Digest, LoadError, Plugin};
 pub use pool::{Permit, Pool, Worker};
 pub use run::{JobRun, Occasion};

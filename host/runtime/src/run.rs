@@ -15,6 +15,7 @@ use crate::{
     capability::payload::{self, SlipError},
     fault,
     scheduling::{FREE_TICKS, Scheduling},
+    stack::Stack,
     state::State,
 };
 
@@ -38,6 +39,8 @@ pub struct JobRun {
     pub verdict: Result<Outcome, Fault>,
     /// What the guest sent, to be published if the verdict is a success. Empty otherwise.
     pub sends: Vec<Slip>,
+    /// Where the guest was when it failed, innermost first, a line for each call; at most 4 KiB.
+    pub stack: Option<String>,
     /// How long the run took.
     pub took: Duration,
 }
@@ -54,8 +57,9 @@ pub(crate) async fn job(
     stop: CancellationToken,
 ) -> JobRun {
     let started = Instant::now();
-    let mut sends = Vec::new();
-    let verdict = run_job(plugin, worker, job, occasion, stop, &mut sends).await;
+    let (mut sends, mut stack) = (Vec::new(), Stack::default());
+    let verdict = run_job(plugin, worker, job, occasion, stop, &mut sends, &mut stack).await;
+    let took = started.elapsed();
     if !matches!(
         verdict,
         Ok(Outcome::Done | Outcome::Forward(_) | Outcome::Route(_))
@@ -65,7 +69,8 @@ pub(crate) async fn job(
     JobRun {
         verdict,
         sends,
-        took: started.elapsed(),
+        stack: plugin.symbols.shown(stack).await,
+        took,
     }
 }
 
@@ -76,6 +81,7 @@ async fn run_job(
     occasion: Occasion,
     stop: CancellationToken,
     sends: &mut Vec<Slip>,
+    stack: &mut Stack,
 ) -> Result<Outcome, Fault> {
     let Some(indices) = &plugin.handler else {
         return Err(Fault::Host(
@@ -106,20 +112,24 @@ async fn run_job(
         limits.deadline,
         stop.clone(),
     );
+    let clock = store.data().meter.clock();
     let verdict = {
         let run = async {
             let instance = plugin.pre.instantiate_async(&mut store).await?;
             let guest = indices.load(&mut store, &instance)?;
             guest.call_handle(&mut store, &job).await
         };
-        bounded(run, limits, &stop).await
+        bounded(clock.timed(run), limits, &stop).await
     };
     match verdict {
         Err(fault) => {
             store.data().log.finish();
             Err(fault)
         }
-        Ok(Err(error)) => Err(read_fault(&error, &store)),
+        Ok(Err(error)) => {
+            *stack = Stack::of(&error);
+            Err(read_fault(&error, &store))
+        }
         Ok(Ok(verdict)) => {
             store.data().log.finish();
             *sends = store.data().sends.take();
@@ -193,10 +203,12 @@ pub(crate) fn read_fault(error: &wasmtime::Error, store: &Store<State>) -> Fault
     let state = store.data();
     let last_words = state.log.finish();
     if error.downcast_ref() == Some(&Trap::Interrupt) {
+        let limits = &state.worker.limits;
         return if state.cancelled.is_cancelled() {
             Fault::Interrupted
         } else {
-            Fault::Deadline(state.worker.limits.deadline)
+            let exceeded = state.meter.exceeded(limits);
+            exceeded.unwrap_or(Fault::Deadline(limits.deadline))
         };
     }
     fault::read(

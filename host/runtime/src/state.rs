@@ -19,6 +19,7 @@ use crate::{
         sql::Session,
     },
     limits::MemoryLimiter,
+    meter::Meter,
 };
 
 /// One field for each capability.
@@ -29,6 +30,7 @@ pub(crate) struct State {
     pub(crate) deadline: Instant,
     pub(crate) cancelled: CancellationToken,
     pub(crate) memory: MemoryLimiter,
+    pub(crate) meter: Meter,
     pub(crate) log: LogBudget,
     pub(crate) sends: Arc<Sends>,
     pub(crate) sql: Session,
@@ -56,7 +58,7 @@ struct Held {
 const MAX_SENT_PAYLOADS: usize = 4;
 /// Resources of the base WASI and `wasi:http` that one instance may hold: streams, pollables,
 /// header fields (of up to 128 KiB each).
-const MAX_RESOURCES: usize = 1000;
+pub(crate) const MAX_RESOURCES: usize = 1000;
 
 impl State {
     pub(crate) fn new(
@@ -80,6 +82,7 @@ impl State {
         table.set_max_capacity(MAX_RESOURCES);
         Self {
             memory: MemoryLimiter::new(&worker.limits),
+            meter: Meter::new(),
             sql: Session::new(&worker),
             worker,
             occasion,
@@ -95,9 +98,11 @@ impl State {
         }
     }
 
-    /// Whether the run's time is up or somebody has stopped it.
+    /// Whether the run's time is up, it has used more than it may, or somebody has stopped it.
     pub(crate) fn is_over(&self) -> bool {
-        self.cancelled.is_cancelled() || Instant::now() >= self.deadline
+        self.cancelled.is_cancelled()
+            || Instant::now() >= self.deadline
+            || self.meter.exceeded(&self.worker.limits).is_some()
     }
 }
 
@@ -112,10 +117,16 @@ impl Sends {
             .saturating_add(route)
             .saturating_add(slip.data.len());
         if held.n >= limits.sends {
-            return Err(format!("one run may send {} jobs", limits.sends));
+            return Err(format!(
+                "one run may send {} jobs: raise `sends` of the worker if that is right",
+                limits.sends
+            ));
         }
         if bytes > most_bytes {
-            return Err(format!("one run may send {most_bytes} bytes"));
+            return Err(format!(
+                "one run may send {most_bytes} bytes: raise `payload` of the worker, of which that \
+                 is {MAX_SENT_PAYLOADS} times, if that is right"
+            ));
         }
         held.n += 1;
         held.bytes = bytes;
@@ -134,7 +145,9 @@ impl Sends {
 }
 
 impl WasiView for State {
+    /// Every call of the base WASI comes through here.
     fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.meter.count_call();
         WasiCtxView {
             ctx: &mut self.wasi,
             table: &mut self.table,
@@ -143,7 +156,9 @@ impl WasiView for State {
 }
 
 impl WasiHttpView for State {
+    /// Every call of `wasi:http` comes through here.
     fn http(&mut self) -> WasiHttpCtxView<'_> {
+        self.meter.count_call();
         let hooks: &mut dyn WasiHttpHooks = &mut self.outgoing;
         WasiHttpCtxView {
             hooks,

@@ -21,6 +21,7 @@ mod links;
 mod publishing;
 mod retries;
 mod rolling;
+mod sandbox;
 mod steps;
 mod topology;
 

@@ -93,6 +93,7 @@ impl Bench {
             reason,
             error: error.to_owned(),
             plugin: Some(format!("test.wasm 0.1.0 {}", "ab".repeat(32))),
+            stack: None,
             host: "bench".to_owned(),
         };
         self.bus.bury(message, epitaph).await.unwrap();
