@@ -82,11 +82,7 @@ async fn endless_recursion_is_told_by_the_call_that_it_is() {
     let run = order(&pool, json!({"do": "recurse"})).await;
     assert_eq!(run.verdict, Err(Fault::Stack));
     let stack = run.stack.unwrap();
-    assert_eq!(
-        stack.matches("attacker::recurse").count(),
-        16,
-        "{stack}"
-    );
+    assert_eq!(stack.matches("attacker::recurse").count(), 16, "{stack}");
 }
 
 #[tokio::test]
