@@ -24,8 +24,10 @@ use crate::{
     symbols::Symbols,
 };
 
-/// How often running guests give way to others and to their deadline. A tick costs nanoseconds.
-const TICK: Duration = Duration::from_millis(10);
+/// How often running guests give way to others and to their deadline. A tick costs a guest that
+/// computes a microsecond or two. Where guests keep all threads busy, everybody else waits for a tick
+/// at each of the handful of steps that a job takes.
+const TICK: Duration = Duration::from_millis(2);
 /// The largest file that is taken for a plugin: a Python guest with libraries has 30 MB.
 pub const MAX_FILE_BYTES: usize = 256 << 20;
 /// What the calls of one run may take of the host's stack, all together: wasmtime's default. Rust

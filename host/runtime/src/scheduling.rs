@@ -20,7 +20,7 @@ pub(crate) struct Scheduling {
 }
 
 /// Ticks that a run may use before it has to wait for its turns. Most jobs never get there.
-pub(crate) const FREE_TICKS: u32 = 3;
+pub(crate) const FREE_TICKS: u32 = 5;
 
 impl Scheduling {
     pub(crate) fn new(max_instances: u32, n_threads: usize) -> Self {
