@@ -39,7 +39,7 @@ const HOST_CALLS: RangeInclusive<u32> = 1..=u32::MAX;
 const SENDS: RangeInclusive<u32> = 0..=100_000;
 /// A run that writes more is no log.
 const LOG_BYTES: RangeInclusive<u64> = 0..=1 << 30;
-#[expect(clippy::cast_possible_truncation, reason = "a million")]
+#[allow(clippy::cast_possible_truncation, reason = "a million")]
 const TABLES: RangeInclusive<u32> = 1..=MAX_TABLE_ELEMENTS as u32;
 const ATTEMPTS: RangeInclusive<u32> = 1..=1000;
 const BREAKER: RangeInclusive<u32> = 0..=10_000;
