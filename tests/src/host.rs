@@ -429,12 +429,12 @@ pub fn repository() -> &'static Path {
 /// `<target>/release/warren`.
 pub(crate) fn binary() -> PathBuf {
     let test = must("finding the test's own file", env::current_exe());
-    let binary = test
-        .parent()
-        .and_then(Path::parent)
-        .map(|profile| profile.join("warren"));
+    // A benchmark is beside it.
+    let folders = test.ancestors().skip(1).take(2);
+    let mut binaries = folders.map(|folder| folder.join("warren"));
+    let binary = binaries.find(|binary| binary.is_file());
     match binary {
-        Some(binary) if binary.is_file() => binary,
+        Some(binary) => binary,
         _ => panic!(
             "there is no `warren` beside {}: run `cargo build --release`",
             test.display()

@@ -17,7 +17,7 @@ use lapin::{
 use crate::{Broker, VirtualHost, broker, eventually, peer::PEER_TYPE};
 
 /// The types of every plugin that the tests run in a host, and of the tests' own worker.
-const WORKER_TYPES: [&str; 7] = ["WA", "WB", "WD", "FX", "FH", "FI", PEER_TYPE];
+const WORKER_TYPES: [&str; 8] = ["WA", "WB", "WD", "FX", "FH", "FI", "FK", PEER_TYPE];
 
 /// A bus for the hosts of one test.
 pub struct Site {
@@ -37,6 +37,8 @@ pub struct DeadLetter {
     pub error: String,
     /// The file, version and digest of the plugin that ran it; empty where none did.
     pub plugin: String,
+    /// Where the guest was when it failed; empty where none was or nobody knows.
+    pub stack: String,
     /// The attempt that was its last.
     pub attempt: i64,
     /// The envelope.
@@ -123,6 +125,7 @@ impl Site {
             reason: text("x-warren-reason"),
             error: text("x-warren-error"),
             plugin: text("x-warren-plugin"),
+            stack: text("x-warren-stack"),
             attempt,
             body: letter.data,
         })

@@ -315,6 +315,7 @@ async fn send_later(broker: Weak<Broker>, mut message: Message, mut wait: Durati
                     reason: "unrouted",
                     error: error.to_string(),
                     plugin: None,
+                    stack: None,
                     host: "embedded".to_owned(),
                 };
                 return locked(&broker.dead).keep(refused, epitaph);

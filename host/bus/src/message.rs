@@ -84,13 +84,16 @@ impl Message {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Epitaph {
     /// A word from the list in RELIABILITY "Poison and dead letters": `permanent`,
-    /// `max_attempts`, `trap`, `timeout`, `oom`, `decode`, `expired`, `unrouted`, and `busy` or
-    /// `host` when the host could not run it.
+    /// `max_attempts`, `trap`, `timeout`, `oom`, `decode`, `expired`, `unrouted`, `busy` or `host` when
+    /// the host could not run it, and the limit that was hit: `cpu`, `host_calls`, `tables`, `stack`,
+    /// `resources`.
     pub reason: &'static str,
     /// The text for a person, at most 4 KiB.
     pub error: String,
     /// The plugin's version and digest, where one ran.
     pub plugin: Option<String>,
+    /// Where the guest was when it failed, at most 4 KiB.
+    pub stack: Option<String>,
     /// The host that gave the job up.
     pub host: String,
 }

@@ -15,7 +15,7 @@ use wasmtime::{
 use wasmtime_wasi_http::p2::bindings::ProxyIndices;
 
 use crate::{
-    ArtifactsConfig, Digest, LoadError, Plugin, Worker,
+    ArtifactsConfig, Digest, LoadError, MAX_TABLE_ELEMENTS, Plugin, Worker,
     artifacts::Artifacts,
     bindings::{
         self,
@@ -24,12 +24,18 @@ use crate::{
     probe,
     scheduling::{PROBES, Scheduling},
     state::State,
+    symbols::Symbols,
 };
 
-/// How often running guests give way to others and to their deadline. A tick costs nanoseconds.
-const TICK: Duration = Duration::from_millis(10);
+/// How often running guests give way to others and to their deadline. A tick costs a guest that
+/// computes a microsecond or two. Where guests keep all threads busy, everybody else waits for a tick
+/// at each of the handful of steps that a job takes.
+const TICK: Duration = Duration::from_millis(2);
 /// The largest file that is taken for a plugin: a Python guest with libraries has 30 MB.
 pub const MAX_FILE_BYTES: usize = 256 << 20;
+/// What the calls of one run may take of the host's stack, all together: wasmtime's default. Rust
+/// keeps most of its stack in linear memory, where it is bounded when the guest is linked.
+pub(crate) const STACK_BYTES: usize = 512 << 10;
 
 /// How an engine is made.
 #[derive(Clone, Debug)]
@@ -84,6 +90,7 @@ const COMPILERS: usize = 4;
 /// A plugin's code before it was asked what it is.
 pub struct Compiled {
     component: Component,
+    symbols: Arc<Symbols>,
     digest: Digest,
     size_bytes: usize,
     compile_time: Duration,
@@ -156,23 +163,29 @@ impl Engine {
     pub async fn compile(&self, bytes: Bytes, digest: Digest) -> Result<Compiled, LoadError> {
         let off = |error: tokio::task::JoinError| LoadError::Compile(error.to_string());
         let (engine, started, size_bytes) = (self.clone(), Instant::now(), bytes.len());
+        let content = bytes.clone();
         let find = move || {
             let artifacts = engine.0.artifacts.as_ref()?;
-            artifacts.load(&engine.0.engine, &digest)
+            let component = artifacts.load(&engine.0.engine, &digest)?;
+            Some((component, Symbols::of(&content)))
         };
         let found = tokio::task::spawn_blocking(find).await.map_err(off)?;
         let is_cached = found.is_some();
-        let component = match found {
-            Some(component) => component,
+        let (component, symbols) = match found {
+            Some(found) => found,
             None => {
                 let _turn = self.0.compilers.acquire().await;
                 let engine = self.clone();
-                let compile = move || engine.compile_now(&bytes, digest);
+                let compile = move || {
+                    let component = engine.compile_now(&bytes, digest)?;
+                    Ok::<_, LoadError>((component, Symbols::of(&bytes)))
+                };
                 tokio::task::spawn_blocking(compile).await.map_err(off)??
             }
         };
         Ok(Compiled {
             component,
+            symbols: Arc::new(symbols),
             digest,
             size_bytes,
             compile_time: started.elapsed(),
@@ -239,6 +252,7 @@ impl Engine {
             pre,
             handler,
             http,
+            symbols: compiled.symbols,
             description,
             digest: compiled.digest,
             size_bytes: compiled.size_bytes,
@@ -256,8 +270,10 @@ fn common() -> Config {
         // Tasks of WASI 0.3 cost every job 10 µs, used or not.
         .concurrency_support(false)
         .epoch_interruption(true)
+        // wasmtime has this for whole engines only, so there is no key for one worker.
+        .max_wasm_stack(STACK_BYTES)
         // Symbolising costs 16 to 34 ms at every trap of a guest with debug information: a
-        // poisoned message could keep a processor busy.
+        // poisoned message could keep a processor busy. `symbols` does it once for each place.
         .wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Disable);
     config
 }
@@ -280,6 +296,7 @@ fn pooling(config: &EngineConfig) -> Config {
         .total_gc_heaps(n)
         .max_memory_size(usize::try_from(config.max_memory_bytes).unwrap_or(usize::MAX))
         .linear_memory_keep_resident(RESIDENT_BYTES)
+        .table_elements(MAX_TABLE_ELEMENTS)
         .table_keep_resident(64 << 10)
         .pagemap_scan(Enabled::Auto);
     let mut engine = common();
@@ -292,7 +309,11 @@ fn linkers(engine: &wasmtime::Engine) -> wasmtime::Result<(Linker<State>, Linker
     wasmtime_wasi::p2::add_to_linker_async(&mut probe)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut probe)?;
     let mut full = probe.clone();
-    bindings::Worker::add_to_linker::<_, HasSelf<State>>(&mut full, |state| state)?;
+    // Every call of our own interfaces comes through here, as those of WASI do through its views.
+    bindings::Worker::add_to_linker::<_, HasSelf<State>>(&mut full, |state: &mut State| {
+        state.run.meter.count_call();
+        state
+    })?;
     Ok((full, probe))
 }
 

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use wasmtime::{PoolConcurrencyLimitError, Trap};
+use wasmtime::{PoolConcurrencyLimitError, Trap, component::ResourceTableError};
+
+use crate::{engine::STACK_BYTES, limits::Denied, state::MAX_RESOURCES};
 
 /// What went wrong in a run. Every one of them is an outcome like any other for the job; the
 /// instance is gone and its neighbours noticed nothing.
@@ -19,9 +21,43 @@ pub enum Fault {
         /// The limit that it hit.
         limit_bytes: u64,
     },
+    /// The guest's tables would have had more elements than the limit, and it could not go on without.
+    #[error(
+        "the guest needs tables of more than {limit} elements: raise `tables` of the worker if that is right"
+    )]
+    Tables {
+        /// The limit that it hit.
+        limit: usize,
+    },
+    /// The guest's calls went too deep. The limit is the same for all workers.
+    #[error(
+        "the guest has used up the {} KiB of its stack: it calls itself too often, or without end",
+        STACK_BYTES >> 10
+    )]
+    Stack,
     /// The run took longer than the worker's deadline.
-    #[error("the run took longer than its deadline of {0:?}")]
+    #[error(
+        "the run took longer than its deadline of {0:?}: raise `deadline` of the worker if that is right"
+    )]
     Deadline(Duration),
+    /// The run computed for longer than it may.
+    #[error(
+        "the run has used more than its {0:?} of CPU time: raise `cpu` of the worker if that is right"
+    )]
+    Cpu(Duration),
+    /// The run called the host more often than it may.
+    #[error(
+        "the run has called the host more than {limit} times: raise `host_calls` of the worker if that is right"
+    )]
+    HostCalls {
+        /// The limit that it hit.
+        limit: u64,
+    },
+    /// The guest held too many of the host's resources. The limit is the same for all workers.
+    #[error(
+        "the guest holds too many resources (more than {MAX_RESOURCES} streams, pollables and the like of the host): drop those that are done with"
+    )]
+    Resources,
     /// The guest called `exit`.
     #[error("the guest called exit")]
     Exit,
@@ -49,7 +85,12 @@ impl Fault {
         match self {
             Self::Trap(_) | Self::Exit => "trap",
             Self::Memory { .. } => "oom",
+            Self::Tables { .. } => "tables",
+            Self::Stack => "stack",
             Self::Deadline(_) => "timeout",
+            Self::Cpu(_) => "cpu",
+            Self::HostCalls { .. } => "host_calls",
+            Self::Resources => "resources",
             Self::Payload(_) => "decode",
             Self::Host(_) => "host",
             Self::Busy(_) => "busy",
@@ -66,7 +107,7 @@ const LAST_WORDS_BYTES: usize = 1024;
 pub(crate) fn read(
     error: &wasmtime::Error,
     limits: &crate::Limits,
-    memory_denied: bool,
+    denied: Denied,
     last_words: &str,
 ) -> Fault {
     if error.downcast_ref::<wasmtime_wasi::I32Exit>().is_some() {
@@ -78,14 +119,43 @@ pub(crate) fn read(
             "{exhausted}: allow more instances, or less concurrency of workers"
         ));
     }
-    if memory_denied {
-        return Fault::Memory {
-            limit_bytes: limits.memory_bytes,
-        };
+    if error.downcast_ref() == Some(&Trap::StackOverflow) {
+        return Fault::Stack;
+    }
+    if matches!(
+        error.root_cause().downcast_ref(),
+        Some(ResourceTableError::Full)
+    ) {
+        return Fault::Resources;
+    }
+    match denied {
+        Denied::Nothing => {}
+        Denied::Memory => {
+            return Fault::Memory {
+                limit_bytes: limits.memory_bytes,
+            };
+        }
+        Denied::Tables => {
+            return Fault::Tables {
+                limit: limits.table_elements,
+            };
+        }
+    }
+    let cause = error.root_cause().to_string();
+    // wasmtime tells these two by their words only.
+    if cause.contains("store handle limit exceeded") {
+        return Fault::Resources;
+    }
+    if cause.contains("fuel allocated for hostcalls") {
+        return Fault::Payload(format!(
+            "the guest handed over far more than the {} bytes that a payload may have: raise \
+             `payload` of the worker if that is right",
+            limits.payload_bytes
+        ));
     }
     let what = match error.downcast_ref::<Trap>() {
         Some(trap) => trap.to_string(),
-        None => error.root_cause().to_string(),
+        None => cause,
     };
     let last_words = last_words.trim();
     let mut start = last_words.len().saturating_sub(LAST_WORDS_BYTES);
@@ -118,7 +188,7 @@ mod tests {
         let mut store = Store::new(&engine, ());
         Instance::new(&mut store, &module, &[]).unwrap();
         let error = Instance::new(&mut store, &module, &[]).unwrap_err();
-        let fault = read(&error, &crate::Limits::default(), false, "");
+        let fault = read(&error, &crate::Limits::default(), Denied::Nothing, "");
         assert!(matches!(fault, Fault::Busy(_)), "{fault:?}");
         assert_eq!(fault.reason(), "busy");
     }

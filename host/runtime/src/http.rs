@@ -72,7 +72,8 @@ pub(crate) async fn serve(
     let (head_sender, head) = oneshot::channel();
     let request =
         request.map(|body| body.map_err(|error| Error::InternalError(Some(error.to_string()))));
-    let limits = worker.limits.clone();
+    let (limits, symbols) = (worker.limits.clone(), plugin.symbols.clone());
+    let clock = instance.store.data().run.meter.clock();
     let (rest_sender, rest) = oneshot::channel();
     let (early_taken, early_are_taken) = oneshot::channel::<()>();
     let late_sends = sends.clone();
@@ -92,11 +93,14 @@ pub(crate) async fn serve(
                 let handler = guest.wasi_http_incoming_handler();
                 handler.call_handle(store, request, out).await.map(Ok)
             };
-            run::bounded(run, &limits, &stop).await
+            run::bounded(clock.timed(run), &limits, &stop).await
         };
         let result = match ended {
             Err(fault) => Err(fault),
-            Ok(Err(error)) => Err(run::read_fault(&error, &instance.store)),
+            Ok(Err(error)) => {
+                symbols.report(&error, &worker_id, &job_id).await;
+                Err(run::read_fault(&error, &instance.store))
+            }
             Ok(Ok(answered)) => answered,
         };
         instance.store.data().log.finish();

@@ -126,7 +126,7 @@ mod tests {
     use super::*;
     use crate::{
         Call, Databases, Description, Digest, GuestMetrics, InstanceMetrics, Limits, Occasion,
-        Reuse, reuse::Instances, scheduling::Scheduling,
+        Reuse, reuse::Instances, scheduling::Scheduling, symbols::Symbols,
     };
 
     /// An engine with three memories, and a guest that needs all of them.
@@ -156,6 +156,7 @@ mod tests {
                 accepts: Encoding::Json,
                 http_path: None,
             },
+            symbols: Arc::new(Symbols::of(GUEST.as_bytes())),
             digest: Digest::of(GUEST.as_bytes()),
             size_bytes: GUEST.len(),
             compile_time: Duration::ZERO,

@@ -16,6 +16,7 @@ mod fault;
 mod http;
 mod instance;
 mod limits;
+mod meter;
 mod plugin;
 mod pool;
 pub mod private_folder;
@@ -23,7 +24,9 @@ mod probe;
 mod reuse;
 mod run;
 mod scheduling;
+mod stack;
 mod state;
+mod symbols;
 mod warm;
 
 pub use artifacts::ArtifactsConfig;
@@ -35,7 +38,7 @@ pub use capability::{
 pub use engine::{Compiled, Engine, EngineConfig, EngineError, MAX_FILE_BYTES};
 pub use fault::Fault;
 pub use http::{HttpBody, HttpError, HttpRequest, HttpResponse};
-pub use limits::Limits;
+pub use limits::{Limits, MAX_TABLE_ELEMENTS};
 pub use plugin::{Description, Digest, LoadError, Plugin};
 pub use pool::{Permit, Pool, Worker};
 pub use reuse::{InstanceMetrics, Reuse};

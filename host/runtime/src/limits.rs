@@ -11,6 +11,10 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// Wall clock for one run, waiting included.
     pub deadline: Duration,
+    /// Time on a processor for one run, waiting not included.
+    pub cpu: Duration,
+    /// Calls of the host in one run, of whatever interface.
+    pub host_calls: u64,
     /// Runs at the same time.
     pub concurrency: usize,
     /// The largest payload in or out, in bytes.
@@ -19,6 +23,8 @@ pub struct Limits {
     pub sends: usize,
     /// How much one run may write to its log, standard output and standard error, in bytes.
     pub log_bytes: usize,
+    /// Elements of all tables of one instance together.
+    pub table_elements: usize,
 }
 
 impl Default for Limits {
@@ -26,16 +32,20 @@ impl Default for Limits {
         Self {
             memory_bytes: 64 << 20,
             deadline: Duration::from_secs(30),
+            cpu: Duration::from_secs(10),
+            host_calls: 1_000_000,
             concurrency: 64,
             payload_bytes: 8 << 20,
             sends: 1000,
             log_bytes: 64 << 10,
+            table_elements: 100_000,
         }
     }
 }
 
-/// Elements of one table: a guest's function table needs thousands, an attack millions.
-const MAX_TABLE_ELEMENTS: usize = 100_000;
+/// The most table elements that any worker may be granted: a guest's function table needs thousands,
+/// a large language runtime's tens of thousands. Each costs 8 bytes when it is used.
+pub const MAX_TABLE_ELEMENTS: usize = 1_000_000;
 /// Core instances, tables and memories in one component: the largest known guests (a language
 /// runtime with its adapter) need four of each.
 const MAX_ITEMS: usize = 16;
@@ -46,7 +56,18 @@ const MAX_ITEMS: usize = 16;
 pub(crate) struct MemoryLimiter {
     limit_bytes: usize,
     used_bytes: usize,
-    pub(crate) denied: bool,
+    limit_elements: usize,
+    used_elements: usize,
+    pub(crate) denied: Denied,
+}
+
+/// The last thing that a run was denied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Denied {
+    #[default]
+    Nothing,
+    Memory,
+    Tables,
 }
 
 impl MemoryLimiter {
@@ -54,7 +75,9 @@ impl MemoryLimiter {
         Self {
             limit_bytes: usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX),
             used_bytes: 0,
-            denied: false,
+            limit_elements: limits.table_elements.min(MAX_TABLE_ELEMENTS),
+            used_elements: 0,
+            denied: Denied::Nothing,
         }
     }
 }
@@ -80,24 +103,33 @@ impl ResourceLimiter for MemoryLimiter {
         if allowed {
             self.used_bytes = wanted;
         } else {
-            self.denied = true;
+            self.denied = Denied::Memory;
         }
         Ok(allowed)
     }
 
     /// Over what the engine sets aside for one memory, which is the operator's limit too.
     fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
-        self.denied = true;
+        self.denied = Denied::Memory;
         Ok(())
     }
 
+    /// As for memories: one limit for all of them.
     fn table_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
-        _maximum: Option<usize>,
+        maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(desired <= MAX_TABLE_ELEMENTS)
+        let others = self.used_elements.saturating_sub(current);
+        let wanted = others.saturating_add(desired);
+        let allowed = wanted <= self.limit_elements && maximum.is_none_or(|most| desired <= most);
+        if allowed {
+            self.used_elements = wanted;
+        } else {
+            self.denied = Denied::Tables;
+        }
+        Ok(allowed)
     }
 
     fn instances(&self) -> usize {
@@ -124,6 +156,7 @@ mod tests {
     fn run(module: &str) -> (wasmtime::Result<i32>, bool) {
         let limits = Limits {
             memory_bytes: 10 << 16,
+            table_elements: 10,
             ..Limits::default()
         };
         let engine = Engine::default();
@@ -133,7 +166,7 @@ mod tests {
         let instance = Instance::new(&mut store, &module, &[]).unwrap();
         let run = instance.get_typed_func::<(), i32>(&mut store, "run");
         let result = run.unwrap().call(&mut store, ());
-        (result, store.data().denied)
+        (result, store.data().denied != Denied::Nothing)
     }
 
     #[test]
@@ -156,6 +189,20 @@ mod tests {
                     (func (export "run") (result i32)
                         (drop (memory.grow $a (i32.const 1)))
                         (memory.grow $b (i32.const {pages}))))"#
+            )
+        };
+        assert!(matches!(run(&module(1)), (Ok(4), false)));
+        assert!(matches!(run(&module(2)), (Ok(-1), true)));
+    }
+
+    #[test]
+    fn all_tables_count_together() {
+        let module = |elements: u32| {
+            format!(
+                r#"(module (table $a 4 funcref) (table $b 4 funcref)
+                    (func (export "run") (result i32)
+                        (drop (table.grow $a (ref.null func) (i32.const 1)))
+                        (table.grow $b (ref.null func) (i32.const {elements}))))"#
             )
         };
         assert!(matches!(run(&module(1)), (Ok(4), false)));

@@ -7,7 +7,10 @@ use warren_protocol::{Encoding, WorkerType};
 use wasmtime::component::InstancePre;
 use wasmtime_wasi_http::p2::bindings::ProxyIndices;
 
-use crate::{bindings::exports::warren::worker::handler, scheduling::Scheduling, state::State};
+use crate::{
+    bindings::exports::warren::worker::handler, scheduling::Scheduling, state::State,
+    symbols::Symbols,
+};
 
 /// The SHA-256 of a plugin's file.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,6 +38,8 @@ pub struct Plugin {
     pub(crate) pre: InstancePre<State>,
     pub(crate) handler: Option<handler::GuestIndices>,
     pub(crate) http: Option<ProxyIndices>,
+    /// Where in its source a place in its code is.
+    pub(crate) symbols: Arc<Symbols>,
     /// What it says of itself.
     pub description: Description,
     /// The SHA-256 of its file.

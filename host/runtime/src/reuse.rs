@@ -15,7 +15,7 @@ use std::{
 use prometheus::{IntCounter, IntGauge};
 use tokio::task::AbortHandle;
 
-use crate::{Plugin, Worker, instance::Instance, run::FAR, state::Run};
+use crate::{Plugin, Worker, instance::Instance, limits::Denied, run::FAR, state::Run};
 
 pub use metrics::InstanceMetrics;
 pub(crate) use metrics::{Dropped, End};
@@ -246,7 +246,7 @@ async fn sweep(instances: Weak<Instances>) {
 /// Why an instance whose run has ended well serves no further one.
 fn worn_out(instance: &mut Instance, reuse: &Reuse) -> Option<Dropped> {
     let memory = &instance.store.data().memory;
-    if memory.denied {
+    if memory.denied != Denied::Nothing {
         // It went on without, but who knows in which state.
         Some(Dropped::Denied)
     } else if memory.used_bytes() > reuse.memory_bytes {

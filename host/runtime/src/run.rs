@@ -17,6 +17,7 @@ use crate::{
     instance::Instance,
     reuse::{Dropped, Instances},
     scheduling::{FREE_TICKS, Scheduling},
+    stack::Stack,
     state::{Run, State},
 };
 
@@ -40,6 +41,8 @@ pub struct JobRun {
     pub verdict: Result<Outcome, Fault>,
     /// What the guest sent, to be published if the verdict is a success. Empty otherwise.
     pub sends: Vec<Slip>,
+    /// Where the guest was when it failed, innermost first, a line for each call; at most 4 KiB.
+    pub stack: Option<String>,
     /// How long the run took.
     pub took: Duration,
 }
@@ -57,8 +60,10 @@ pub(crate) async fn job(
     stop: CancellationToken,
 ) -> JobRun {
     let started = Instant::now();
-    let mut sends = Vec::new();
-    let verdict = run_job(plugin, worker, instances, job, occasion, stop, &mut sends).await;
+    let mut left = Left::default();
+    let verdict = run_job(plugin, worker, instances, job, occasion, stop, &mut left).await;
+    let took = started.elapsed();
+    let Left { mut sends, stack } = left;
     if !matches!(
         verdict,
         Ok(Outcome::Done | Outcome::Forward(_) | Outcome::Route(_))
@@ -68,8 +73,17 @@ pub(crate) async fn job(
     JobRun {
         verdict,
         sends,
-        took: started.elapsed(),
+        stack: plugin.symbols.shown(stack).await,
+        took,
     }
+}
+
+/// What a run leaves beside its verdict.
+#[derive(Default)]
+struct Left {
+    sends: Vec<Slip>,
+    /// Where the guest was when it failed.
+    stack: Stack,
 }
 
 async fn run_job(
@@ -79,7 +93,7 @@ async fn run_job(
     job: &Job,
     occasion: Occasion,
     stop: CancellationToken,
-    sends: &mut Vec<Slip>,
+    left: &mut Left,
 ) -> Result<Outcome, Fault> {
     let Some(indices) = &plugin.handler else {
         return Err(Fault::Host(
@@ -103,24 +117,28 @@ async fn run_job(
     };
     let run = begin(worker, occasion, limits.deadline, stop.clone());
     let mut instance = instances.instance(plugin, run);
+    let clock = instance.store.data().run.meter.clock();
     let verdict = {
         let run = async {
             let guest = instance.start(plugin).await?;
             let guest = indices.load(&mut instance.store, &guest)?;
             guest.call_handle(&mut instance.store, &job).await
         };
-        bounded(run, limits, &stop).await
+        bounded(clock.timed(run), limits, &stop).await
     };
     match verdict {
         Err(fault) => {
             instance.store.data().log.finish();
             Err(fault)
         }
-        Ok(Err(error)) => Err(read_fault(&error, &instance.store)),
+        Ok(Err(error)) => {
+            left.stack = Stack::of(&error);
+            Err(read_fault(&error, &instance.store))
+        }
         Ok(Ok(verdict)) => {
             let state = instance.store.data();
             state.log.finish();
-            *sends = state.run.sends.take();
+            left.sends = state.run.sends.take();
             let verdict = read_verdict(verdict, limits)?;
             end(instances, instance, &verdict);
             Ok(verdict)
@@ -166,8 +184,9 @@ pub(crate) fn store(
     store.set_epoch_deadline(1);
     let scheduling = scheduling.clone();
     store.epoch_deadline_callback(move |mut context| {
-        let run = &mut context.data_mut().run;
-        if run.is_over() {
+        let state = context.data_mut();
+        let run = &mut state.run;
+        if run.is_over(&state.worker.limits) {
             return Ok(UpdateDeadline::Interrupt);
         }
         run.n_ticks = run.n_ticks.saturating_add(1);
@@ -213,10 +232,12 @@ pub(crate) fn read_fault(error: &wasmtime::Error, store: &Store<State>) -> Fault
     let state = store.data();
     let last_words = state.log.finish();
     if error.downcast_ref() == Some(&Trap::Interrupt) {
+        let limits = &state.worker.limits;
         return if state.run.cancelled.is_cancelled() {
             Fault::Interrupted
         } else {
-            Fault::Deadline(state.worker.limits.deadline)
+            let exceeded = state.run.meter.exceeded(limits);
+            exceeded.unwrap_or(Fault::Deadline(limits.deadline))
         };
     }
     fault::read(

@@ -29,7 +29,7 @@ pub(crate) struct Scheduling {
 /// Instances in which plugins may be asked what they are at the same time: beyond those that run.
 pub(crate) const PROBES: u32 = 24;
 /// Ticks that a run may use before it has to wait for its turns. Most jobs never get there.
-pub(crate) const FREE_TICKS: u32 = 3;
+pub(crate) const FREE_TICKS: u32 = 5;
 
 impl Scheduling {
     pub(crate) fn new(max_instances: u32, n_threads: usize) -> Self {

@@ -20,6 +20,7 @@ use crate::{
         sql::Session,
     },
     limits::MemoryLimiter,
+    meter::Meter,
 };
 
 /// What lasts as long as the instance.
@@ -47,6 +48,7 @@ pub(crate) struct Run {
     pub(crate) sql: Session,
     /// Ticks of the engine in which its code was running.
     pub(crate) n_ticks: u32,
+    pub(crate) meter: Meter,
 }
 
 /// What a run has sent and the host holds back until the run has succeeded. Shared, because an
@@ -67,7 +69,7 @@ struct Held {
 const MAX_SENT_PAYLOADS: usize = 4;
 /// Resources of the base WASI and `wasi:http` that one instance may hold: streams, pollables,
 /// header fields (of up to 128 KiB each).
-const MAX_RESOURCES: usize = 1000;
+pub(crate) const MAX_RESOURCES: usize = 1000;
 /// Standard output and standard error, of which the guest gets copies.
 const STREAMS_OF_A_STORE: usize = 2;
 
@@ -127,6 +129,7 @@ impl Run {
             cancelled,
             sends: Arc::default(),
             n_ticks: 0,
+            meter: Meter::new(),
         }
     }
 
@@ -141,9 +144,11 @@ impl Run {
         Self::new(worker, occasion, Instant::now(), CancellationToken::new())
     }
 
-    /// Whether its time is up or somebody has stopped it.
-    pub(crate) fn is_over(&self) -> bool {
-        self.cancelled.is_cancelled() || Instant::now() >= self.deadline
+    /// Whether its time is up, it has used more than it may, or somebody has stopped it.
+    pub(crate) fn is_over(&self, limits: &Limits) -> bool {
+        self.cancelled.is_cancelled()
+            || Instant::now() >= self.deadline
+            || self.meter.exceeded(limits).is_some()
     }
 }
 
@@ -158,10 +163,16 @@ impl Sends {
             .saturating_add(route)
             .saturating_add(slip.data.len());
         if held.n >= limits.sends {
-            return Err(format!("one run may send {} jobs", limits.sends));
+            return Err(format!(
+                "one run may send {} jobs: raise `sends` of the worker if that is right",
+                limits.sends
+            ));
         }
         if bytes > most_bytes {
-            return Err(format!("one run may send {most_bytes} bytes"));
+            return Err(format!(
+                "one run may send {most_bytes} bytes: raise `payload` of the worker, of which that \
+                 is {MAX_SENT_PAYLOADS} times, if that is right"
+            ));
         }
         held.n += 1;
         held.bytes = bytes;
@@ -180,7 +191,9 @@ impl Sends {
 }
 
 impl WasiView for State {
+    /// Every call of the base WASI comes through here.
     fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.run.meter.count_call();
         WasiCtxView {
             ctx: &mut self.wasi,
             table: &mut self.table,
@@ -189,7 +202,9 @@ impl WasiView for State {
 }
 
 impl WasiHttpView for State {
+    /// Every call of `wasi:http` comes through here.
     fn http(&mut self) -> WasiHttpCtxView<'_> {
+        self.run.meter.count_call();
         let hooks: &mut dyn WasiHttpHooks = &mut self.outgoing;
         WasiHttpCtxView {
             hooks,

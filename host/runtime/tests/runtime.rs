@@ -14,6 +14,7 @@ mod runtime {
     mod host;
     mod http;
     mod isolation;
+    mod limits;
     mod load;
     mod reuse;
     mod sql;

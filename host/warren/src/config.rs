@@ -152,6 +152,10 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// From the start of a job to its forced end.
     pub deadline: Duration,
+    /// Time on a processor for one run of a job, waiting not included.
+    pub cpu: Duration,
+    /// Calls of the host in one run.
+    pub host_calls: u32,
     /// Instances that run at the same time on this host, at least 1.
     pub concurrency: usize,
     /// Runs of one job before it is dead-lettered, the first included, at least 1.
@@ -164,6 +168,12 @@ pub struct Limits {
     pub breaker: u32,
     /// The largest payload that goes into or comes out of a guest, in bytes.
     pub payload_bytes: u64,
+    /// Jobs that one run may send.
+    pub sends: u32,
+    /// What one run may write to its log, in bytes.
+    pub log_bytes: u64,
+    /// Elements of all tables of one instance together.
+    pub tables: u32,
 }
 
 /// What one worker type is told and allowed.
@@ -294,12 +304,17 @@ impl Default for Limits {
         Self {
             memory_bytes: 64 << 20,
             deadline: Duration::from_secs(30),
+            cpu: Duration::from_secs(10),
+            host_calls: 1_000_000,
             concurrency: 64,
             attempts: 5,
             retry_base: Duration::from_secs(2),
             retry_cap: Duration::from_secs(3600),
             breaker: 10,
             payload_bytes: 8 << 20,
+            sends: 1000,
+            log_bytes: 64 << 10,
+            tables: 100_000,
         }
     }
 }

@@ -121,8 +121,12 @@ fn runtime_limits(limits: &config::Limits) -> Limits {
     Limits {
         memory_bytes: limits.memory_bytes,
         deadline: limits.deadline,
+        cpu: limits.cpu,
+        host_calls: limits.host_calls.into(),
         concurrency: limits.concurrency,
         payload_bytes: usize::try_from(limits.payload_bytes).unwrap_or(usize::MAX),
-        ..Limits::default()
+        sends: limits.sends as usize,
+        log_bytes: usize::try_from(limits.log_bytes).unwrap_or(usize::MAX),
+        table_elements: limits.tables as usize,
     }
 }

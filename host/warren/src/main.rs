@@ -110,6 +110,7 @@ fn start(what: What, config: Config) -> anyhow::Result<()> {
         tracing::warn!("{warning}");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(run::n_threads())
         .enable_all()
         .event_interval(POLLS_BETWEEN_EVENTS)
         .build()?;

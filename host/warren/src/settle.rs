@@ -18,7 +18,7 @@ use crate::{
     telemetry::logs::WORKER_TARGET,
 };
 use consequences::{consequences, one_message};
-use hand_over::{bury, hand_over, hand_over_bundle, park, tell_caller};
+use hand_over::{Ran, bury, hand_over, hand_over_bundle, park, tell_caller};
 
 pub(crate) use consequences::sent_by_request;
 pub(crate) use hand_over::publish_for_request;
@@ -35,7 +35,12 @@ pub(crate) async fn settle(
     job: Job,
     run: JobRun,
 ) -> &'static str {
-    let JobRun { verdict, sends, .. } = run;
+    let JobRun {
+        verdict,
+        sends,
+        stack,
+        ..
+    } = run;
     match verdict {
         Ok(outcome @ (Outcome::Done | Outcome::Forward(_) | Outcome::Route(_))) => {
             succeed(host, seat, version, delivery, job, outcome, sends).await
@@ -46,6 +51,7 @@ pub(crate) async fn settle(
                 text: reason,
                 attempts: version.retry.attempts,
                 after,
+                stack: None,
             };
             fail(host, seat, version, delivery, job, failure).await
         }
@@ -67,6 +73,7 @@ pub(crate) async fn settle(
         Err(fault @ (Fault::Host(_) | Fault::Payload(_))) => {
             let failure = Failure {
                 reason: fault.reason(),
+                stack,
                 ..Failure::permanent(fault.to_string())
             };
             fail(host, seat, version, delivery, job, failure).await
@@ -84,6 +91,7 @@ pub(crate) async fn settle(
                 text: fault.to_string(),
                 attempts: version.retry.attempts.min(most),
                 after: None,
+                stack,
             };
             fail(host, seat, version, delivery, job, failure).await
         }
@@ -256,6 +264,8 @@ struct Failure {
     attempts: u32,
     /// The guest's wish for the wait before the next one.
     after: Option<Duration>,
+    /// Where the guest was.
+    stack: Option<String>,
 }
 
 impl Failure {
@@ -265,6 +275,7 @@ impl Failure {
             text,
             attempts: 1,
             after: None,
+            stack: None,
         }
     }
 }
@@ -296,6 +307,7 @@ async fn fail(
                 "job.id" = job.id,
                 "job.attempt" = message.attempt,
                 reason = failure.text,
+                stack = failure.stack,
                 delay_ms = delay.as_millis() as u64,
             },
             "job failed and will run again"
@@ -316,6 +328,7 @@ async fn fail(
             "plugin.digest" = plugin.digest.short(),
             "error.type" = failure.reason,
             reason = failure.text,
+            stack = failure.stack,
         },
         "job failed for good"
     );
@@ -341,12 +354,15 @@ async fn fail(
             } else {
                 failure.reason
             };
-            let ran = format!(
-                "{} {} {}",
-                version.file_name(),
-                plugin.description.version,
-                plugin.digest
-            );
+            let ran = Ran {
+                plugin: format!(
+                    "{} {} {}",
+                    version.file_name(),
+                    plugin.description.version,
+                    plugin.digest
+                ),
+                stack: failure.stack,
+            };
             bury(host, delivery, reason, failure.text, Some(ran)).await;
             "dead"
         }

@@ -30,7 +30,7 @@ use warren_protocol::{
     CallError, Encoding, Identity, Job, Outcome, Payload, Stop, WorkerId, WorkerType,
 };
 use warren_runtime::{
-    CallFn, Databases, Engine, EngineConfig, GuestMetrics, Limits, LoadError, Occasion, Plugin,
+    CallFn, Databases, Engine, EngineConfig, GuestMetrics, InstanceMetrics, Limits, LoadError, Occasion, Plugin,
     Pool, Worker,
 };
 
@@ -161,6 +161,8 @@ impl Host {
             call_timeout: Duration::from_secs(1),
             metrics: Arc::new(GuestMetrics::new(Registry::new()).unwrap()),
             databases: Arc::new(Databases::new(databases.path().to_owned())),
+            reuse: None,
+            instances: Arc::new(InstanceMetrics::new(&Registry::new()).unwrap()),
         };
         let scratch = Arc::new(worker("PROBE"));
         let guest = guest(GUEST);

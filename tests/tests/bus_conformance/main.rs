@@ -312,6 +312,7 @@ async fn a_buried_job_is_kept_with_its_epitaph(world: World) {
         reason: "permanent",
         error: "it will never work".to_owned(),
         plugin: Some("worker 1.0.0 sha256:00".to_owned()),
+        stack: None,
         host: "host-1".to_owned(),
     };
     host.bury(message.clone(), epitaph).await.unwrap();

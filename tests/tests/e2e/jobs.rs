@@ -32,7 +32,7 @@ async fn faulty_host(site: &Site, config: &str) -> Host {
 }
 
 /// Sends a job to a stop through a request, and returns when it is on the bus.
-async fn send(host: &Host, to: &str, order: &Value) {
+pub(crate) async fn send(host: &Host, to: &str, order: &Value) {
     let path = format!("/faulty/?do=send&to={to}");
     let response = host.post(&path, order.to_string()).await;
     assert_eq!(response.status, 200, "{}", response.text());
@@ -40,13 +40,13 @@ async fn send(host: &Host, to: &str, order: &Value) {
 
 /// Calls a stop through a request, and answers with the reply or with a problem that says why
 /// there is none.
-async fn call(host: &Host, to: &str, order: &Value) -> Response {
+pub(crate) async fn call(host: &Host, to: &str, order: &Value) -> Response {
     let path = format!("/faulty/?do=call&to={to}");
     host.post(&path, order.to_string()).await
 }
 
 /// As [`call`], but fails when the answer does not come at once.
-async fn call_at_once(host: &Host, to: &str, order: &Value) -> Response {
+pub(crate) async fn call_at_once(host: &Host, to: &str, order: &Value) -> Response {
     let asked = Instant::now();
     let response = call(host, to, order).await;
     let took = asked.elapsed();
@@ -90,7 +90,7 @@ async fn finished(host: &Host, outcome: &str, n_runs: u64) {
 }
 
 /// The value of a series in `/metrics`; 0 when it is not there.
-async fn figure(host: &Host, series: &str) -> u64 {
+pub(crate) async fn figure(host: &Host, series: &str) -> u64 {
     let metrics = host.admin("/metrics").await.text();
     let mut lines = metrics.lines();
     let value = lines.find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));

@@ -22,6 +22,7 @@ mod plugins;
 mod publishing;
 mod retries;
 mod rolling;
+mod sandbox;
 mod steps;
 mod topology;
 

@@ -103,10 +103,11 @@ async fn f32_swaps_under_load_lose_and_repeat_nothing_on_rabbitmq() {
         "F32",
         "swaps under load, every tenth build bad, on RabbitMQ",
     );
-    let mut row = swaps(row, &Site::of(&ground.broker), &ground.ledger).await;
+    let (mut row, host) = swaps(row, &Site::of(&ground.broker), &ground.ledger).await;
     row.check_ok(ground.checker().at_rest(1, prefetch(CONCURRENCY)).await);
     let dead = ground.checker().n_ready(&names::dead("FL")).await;
     row.check(dead == Some(0), format!("dead letters: {dead:?}"));
+    drop(host);
     row.finish();
 }
 
@@ -116,11 +117,14 @@ async fn f32_swaps_under_load_lose_and_repeat_nothing_on_the_embedded_bus() {
         "F32e",
         "swaps under load, every tenth build bad, on the embedded bus",
     );
-    swaps(row, &Site::embedded(), &Ledger::new()).await.finish();
+    let ledger = Ledger::new();
+    let (row, host) = swaps(row, &Site::embedded(), &ledger).await;
+    drop(host);
+    row.finish();
 }
 
 /// Replaces the ledger again and again while jobs come through HTTP, and counts what they did.
-async fn swaps(mut row: Row, site: &Site, ledger: &Ledger) -> Row {
+async fn swaps(mut row: Row, site: &Site, ledger: &Ledger) -> (Row, Arc<Host>) {
     let n_swaps = Row::sized(20, 1000);
     let config = limits(CONCURRENCY, "retry_base = \"200ms\"");
     let host = warren_tests::Setup::new(site)
@@ -233,7 +237,7 @@ async fn swaps(mut row: Row, site: &Site, ledger: &Ledger) -> Row {
         at(50),
         at(99)
     ));
-    row
+    (row, host)
 }
 
 /// Sends a job every now and then, each with the next key. Every one must be taken.

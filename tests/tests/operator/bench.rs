@@ -93,6 +93,7 @@ impl Bench {
             reason,
             error: error.to_owned(),
             plugin: Some(format!("test.wasm 0.1.0 {}", "ab".repeat(32))),
+            stack: Some("0: test::inner at src/lib.rs:7:9\n1: test::outer".to_owned()),
             host: "bench".to_owned(),
         };
         self.bus.bury(message, epitaph).await.unwrap();

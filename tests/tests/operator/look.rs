@@ -132,6 +132,7 @@ async fn everything_about_a_dead_letter_is_shown_whatever_its_encoding() {
         for part in [
             "max_attempts",
             "first line\n            second line",
+            "stack       0: test::inner at src/lib.rs:7:9\n            1: test::outer",
             "attempts    3",
             "test.wasm 0.1.0 abab",
             "host        bench",

@@ -52,7 +52,9 @@ async fn a_replayed_job_is_itself_in_a_first_attempt() {
         Some(&AMQPValue::LongLongInt(1))
     );
     assert!(kept.contains_key("traceparent"));
-    for dead in ["reason", "error", "plugin", "host", "died", "deadline"] {
+    for dead in [
+        "reason", "error", "stack", "plugin", "host", "died", "deadline",
+    ] {
         assert!(!kept.contains_key(&format!("x-warren-{dead}")), "{kept:?}");
     }
     assert!(headers(&find("future").properties).contains_key("x-warren-deadline"));

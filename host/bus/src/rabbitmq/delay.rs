@@ -181,6 +181,7 @@ async fn send_on(shared: &Shared, delivery: &Delivery, until_ms: u64) -> bool {
                     reason: "unrouted",
                     error: error.to_string(),
                     plugin: None,
+                    stack: None,
                     host: shared.host.as_str().to_owned(),
                 };
                 match publish::bury(shared, message, &epitaph).await {

@@ -318,6 +318,7 @@ async fn move_on(
                     reason: "unrouted",
                     error: format!("{address} is gone: its host has left without a word"),
                     plugin: None,
+                    stack: None,
                     host: shared.host.as_str().to_owned(),
                 };
                 publish::bury(shared, &message, &epitaph).await

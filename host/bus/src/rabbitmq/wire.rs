@@ -21,6 +21,7 @@ const DEADLINE: &str = "x-warren-deadline";
 pub(super) const REASON: &str = "x-warren-reason";
 pub(super) const ERROR: &str = "x-warren-error";
 pub(super) const PLUGIN: &str = "x-warren-plugin";
+pub(super) const STACK: &str = "x-warren-stack";
 pub(super) const HOST: &str = "x-warren-host";
 const FIRST: &str = "x-warren-first";
 const NOT_BEFORE: &str = "x-warren-not-before";
@@ -78,6 +79,9 @@ pub(super) fn dead_letter(
     headers.insert(DIED.into(), moment(now_ms()));
     if let Some(plugin) = &epitaph.plugin {
         headers.insert(PLUGIN.into(), text(plugin));
+    }
+    if let Some(stack) = &epitaph.stack {
+        headers.insert(STACK.into(), text(stack));
     }
     let properties = properties(message)?;
     Ok(properties
@@ -451,13 +455,16 @@ mod tests {
             reason: "trap",
             error: "é".repeat(1_000_000),
             plugin: None,
+            stack: Some("é".repeat(1_000_000)),
             host: "host".to_owned(),
         };
         let properties = dead_letter(&message(), &epitaph).unwrap();
         let headers = properties.headers().clone().unwrap();
-        let Some(AMQPValue::LongString(error)) = headers.inner().get(ERROR) else {
-            panic!("no error header");
-        };
-        assert_eq!(error.as_bytes().len(), MAX_HEADER_BYTES);
+        for name in [ERROR, STACK] {
+            let Some(AMQPValue::LongString(text)) = headers.inner().get(name) else {
+                panic!("no header {name}");
+            };
+            assert_eq!(text.as_bytes().len(), MAX_HEADER_BYTES);
+        }
     }
 }

@@ -146,7 +146,7 @@ impl Inner {
             tracing::warn!(
                 target: "guest",
                 { "worker.id" = self.worker, "job.id" = self.job },
-                "the run has written more than it may; the rest of its log is dropped"
+                "the run has written more than `log` of its worker allows; the rest of it is dropped"
             );
         }
         false

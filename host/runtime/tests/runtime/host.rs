@@ -65,6 +65,7 @@ impl Host {
     pub(crate) fn worker(&self, worker_type: &str) -> Worker {
         let limits = Limits {
             deadline: LONG,
+            cpu: LONG,
             ..Limits::default()
         };
         Worker {

@@ -203,5 +203,5 @@ const AMPLIFYING: &str = r#"(component
 
 #[tokio::test]
 async fn a_guest_that_names_the_same_bytes_many_times_does_not_fill_the_host() {
-    refused_text(AMPLIFYING, "probe", &["fuel"]).await;
+    refused_text(AMPLIFYING, "probe", &["raise `payload`"]).await;
 }

@@ -2,7 +2,7 @@
 //!
 //! ```json
 //! {"type":"WB","id":"J1","reason":"permanent","error":"…","attempts":1,
-//!  "first":"2026-01-31T12:00:00.25Z","died":"…","plugin":"db.wasm 0.1.0 …","host":"…",
+//!  "first":"2026-01-31T12:00:00.25Z","died":"…","stack":"0: …","plugin":"db.wasm 0.1.0 …","host":"…",
 //!  "encoding":"BSON","job":{"route":["WB:*"],"position":0,"sender":"WA:…","id":"J1","data":{…}}}
 //! ```
 //!
@@ -23,6 +23,7 @@ pub(super) fn to_json(letter: &DeadLetter, exact: bool) -> Value {
         message,
         reason,
         error,
+        stack,
         plugin,
         host,
         died_ms,
@@ -38,6 +39,7 @@ pub(super) fn to_json(letter: &DeadLetter, exact: bool) -> Value {
     put("id", json!(message.id));
     put("reason", json!(reason));
     put("error", json!(error));
+    put("stack", json!(stack));
     put("attempts", json!(message.attempt));
     put("first", json!(moment(message.first_ms)));
     put("died", json!(moment(*died_ms)));

@@ -146,21 +146,31 @@ impl fmt::Display for Limits {
         let Self {
             memory_bytes,
             deadline,
+            cpu,
+            host_calls,
             concurrency,
             attempts,
             retry_base,
             retry_cap,
             breaker,
             payload_bytes,
+            sends,
+            log_bytes,
+            tables,
         } = self;
         writeln!(f, "memory = \"{}\"", shown_size(memory_bytes))?;
         writeln!(f, "deadline = \"{}\"", shown_duration(deadline))?;
+        writeln!(f, "cpu = \"{}\"", shown_duration(cpu))?;
+        writeln!(f, "host_calls = {host_calls}")?;
         writeln!(f, "concurrency = {concurrency}")?;
         writeln!(f, "attempts = {attempts}")?;
         writeln!(f, "retry_base = \"{}\"", shown_duration(retry_base))?;
         writeln!(f, "retry_cap = \"{}\"", shown_duration(retry_cap))?;
         writeln!(f, "breaker = {breaker}")?;
-        writeln!(f, "payload = \"{}\"", shown_size(payload_bytes))
+        writeln!(f, "payload = \"{}\"", shown_size(payload_bytes))?;
+        writeln!(f, "sends = {sends}")?;
+        writeln!(f, "log = \"{}\"", shown_size(log_bytes))?;
+        writeln!(f, "tables = {tables}")
     }
 }
 

@@ -7,6 +7,7 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use warren_bus::BrokerFiles;
 use warren_protocol::WorkerType;
+use warren_runtime::MAX_TABLE_ELEMENTS;
 
 use super::{
     Config, Limits, Log, Mistake, Peers, WorkerConfig,
@@ -38,6 +39,13 @@ const MEMORY: RangeInclusive<u64> = 64 << 10..=4 << 30;
 const PAYLOAD: RangeInclusive<u64> = 1 << 10..=512 << 20;
 /// Each running instance keeps its stack and memory; thousands are a slip of the keyboard.
 const CONCURRENCY: RangeInclusive<u32> = 1..=10_000;
+const HOST_CALLS: RangeInclusive<u32> = 1..=u32::MAX;
+/// All of them are one message, and are in memory until the run has ended.
+const SENDS: RangeInclusive<u32> = 0..=100_000;
+/// A run that writes more is no log.
+const LOG_BYTES: RangeInclusive<u64> = 0..=1 << 30;
+#[allow(clippy::cast_possible_truncation, reason = "a million")]
+const TABLES: RangeInclusive<u32> = 1..=MAX_TABLE_ELEMENTS as u32;
 const ATTEMPTS: RangeInclusive<u32> = 1..=1000;
 /// Each is a file of the plugin's size.
 const VERSIONS: RangeInclusive<u32> = 0..=100;
@@ -273,6 +281,19 @@ pub(super) const LIMITS: &[Key<Limits>] = &[
         },
     },
     Key {
+        name: "cpu",
+        set: |limits, node, report| {
+            let value = values::duration(node, SHORTEST..=LONGEST_DEADLINE);
+            report.put(&mut limits.cpu, value);
+        },
+    },
+    Key {
+        name: "host_calls",
+        set: |limits, node, report| {
+            report.put(&mut limits.host_calls, values::number(node, HOST_CALLS));
+        },
+    },
+    Key {
         name: "concurrency",
         set: |limits, node, report| {
             let value = values::number(node, CONCURRENCY).map(|number| number as usize);
@@ -310,6 +331,20 @@ pub(super) const LIMITS: &[Key<Limits>] = &[
         set: |limits, node, report| {
             report.put(&mut limits.payload_bytes, values::size(node, PAYLOAD));
         },
+    },
+    Key {
+        name: "sends",
+        set: |limits, node, report| report.put(&mut limits.sends, values::number(node, SENDS)),
+    },
+    Key {
+        name: "log",
+        set: |limits, node, report| {
+            report.put(&mut limits.log_bytes, values::size(node, LOG_BYTES));
+        },
+    },
+    Key {
+        name: "tables",
+        set: |limits, node, report| report.put(&mut limits.tables, values::number(node, TABLES)),
     },
 ];
 

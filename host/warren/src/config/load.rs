@@ -47,12 +47,17 @@ pub(super) const VARIABLES: &[(&str, &str)] = &[
     ("WARREN_LOG_WORKER", "log.worker"),
     ("WARREN_LIMITS_MEMORY", "limits.memory"),
     ("WARREN_LIMITS_DEADLINE", "limits.deadline"),
+    ("WARREN_LIMITS_CPU", "limits.cpu"),
+    ("WARREN_LIMITS_HOST_CALLS", "limits.host_calls"),
     ("WARREN_LIMITS_CONCURRENCY", "limits.concurrency"),
     ("WARREN_LIMITS_ATTEMPTS", "limits.attempts"),
     ("WARREN_LIMITS_RETRY_BASE", "limits.retry_base"),
     ("WARREN_LIMITS_RETRY_CAP", "limits.retry_cap"),
     ("WARREN_LIMITS_BREAKER", "limits.breaker"),
     ("WARREN_LIMITS_PAYLOAD", "limits.payload"),
+    ("WARREN_LIMITS_SENDS", "limits.sends"),
+    ("WARREN_LIMITS_LOG", "limits.log"),
+    ("WARREN_LIMITS_TABLES", "limits.tables"),
 ];
 /// What the container files of MicroServices.js set. Counts where `WARREN_BROKER` is not set.
 const BROKER_ALIAS: &str = "BROKER_URL";

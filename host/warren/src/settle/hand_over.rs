@@ -243,15 +243,23 @@ pub(super) async fn tell_caller(
     }
 }
 
+/// What ran a job that is given up.
+pub(super) struct Ran {
+    /// The file, version and digest of the plugin.
+    pub(super) plugin: String,
+    /// Where the guest was.
+    pub(super) stack: Option<String>,
+}
+
 /// Puts a job among the dead letters, then acknowledges it.
 pub(super) async fn bury(
     host: &Host,
     delivery: Delivery,
     reason: &'static str,
     error: String,
-    plugin: Option<String>,
+    ran: Option<Ran>,
 ) {
-    let epitaph = epitaph(host, reason, error, plugin);
+    let epitaph = epitaph(host, reason, error, ran);
     let message = delivery.message.clone();
     if store_dead(host, &delivery, message, epitaph.clone()).await {
         tell_peer(host, &delivery, &epitaph).await;
@@ -309,11 +317,16 @@ async fn store_dead(
     }
 }
 
-fn epitaph(host: &Host, reason: &'static str, error: String, plugin: Option<String>) -> Epitaph {
+fn epitaph(host: &Host, reason: &'static str, error: String, ran: Option<Ran>) -> Epitaph {
+    let (plugin, stack) = match ran {
+        Some(Ran { plugin, stack }) => (Some(plugin), stack),
+        None => (None, None),
+    };
     Epitaph {
         reason,
         error,
         plugin,
+        stack,
         host: host.name.clone(),
     }
 }

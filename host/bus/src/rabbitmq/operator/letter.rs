@@ -6,7 +6,7 @@ use lapin::{
 };
 use warren_protocol::{Address, CodecError, Encoding, Job, WorkerType};
 
-use super::super::wire::{self, DIED, ERROR, HOST, PLUGIN, REASON};
+use super::super::wire::{self, DIED, ERROR, HOST, PLUGIN, REASON, STACK};
 use crate::Message;
 
 /// What a broker adds when it dead-letters by itself: one entry for each queue and reason, the last
@@ -27,6 +27,8 @@ pub struct DeadLetter {
     pub error: String,
     /// The file, version and digest of the plugin that ran it last.
     pub plugin: Option<String>,
+    /// Where the guest was when it failed: a line for each call, the innermost first.
+    pub stack: Option<String>,
     /// The host that gave it up.
     pub host: Option<String>,
     /// When it was given up, in milliseconds since 1970.
@@ -66,6 +68,7 @@ impl DeadLetter {
                 None => String::new(),
             }),
             plugin: text(PLUGIN),
+            stack: text(STACK),
             host: text(HOST),
             died_ms: number(DIED).or_else(|| seconds?.checked_mul(1000)),
         })

@@ -124,6 +124,7 @@ impl Operator {
                 reason: REASON,
                 error: format!("the worker type {worker_type} was retired by an operator"),
                 plugin: None,
+                stack: None,
                 host: "warren topology prune".to_owned(),
             };
             let tally = self.bury_all(queue.clone(), worker_type, &epitaph).await?;

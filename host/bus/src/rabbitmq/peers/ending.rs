@@ -227,6 +227,7 @@ impl Gateway {
             reason,
             error,
             plugin: None,
+            stack: None,
             host: self.shared.host.as_str().to_owned(),
         }
     }

@@ -76,6 +76,7 @@ fn print(found: &DeadLetter, output: &mut Output) -> anyhow::Result<()> {
         message,
         reason,
         error,
+        stack,
         plugin,
         host,
         died_ms,
@@ -95,6 +96,7 @@ fn print(found: &DeadLetter, output: &mut Output) -> anyhow::Result<()> {
     line("type", Some(worker_type.as_str()))?;
     line("reason", Some(reason))?;
     line("error", Some(error))?;
+    line("stack", stack.as_deref())?;
     line("attempts", Some(&message.attempt.to_string()))?;
     line("first", time(&message.first_ms).as_deref())?;
     line("died", time(died_ms).as_deref())?;

@@ -38,12 +38,17 @@ fn every_key_is_read() {
         [limits]
         memory = "1GiB"
         deadline = "25m"
+        cpu = "1m"
+        host_calls = 4294967295
         concurrency = 1
         attempts = 1
         retry_base = "5 s"
         retry_cap = "2m"
         breaker = 0
         payload = 1024
+        sends = 0
+        log = 0
+        tables = 1000000
         [workers.WB]
         http_path = "/movies"
         config = { key = "value" }
@@ -67,12 +72,17 @@ fn every_key_is_read() {
     let limits = Limits {
         memory_bytes: 1 << 30,
         deadline: Duration::from_secs(25 * 60),
+        cpu: Duration::from_secs(60),
+        host_calls: u32::MAX,
         concurrency: 1,
         attempts: 1,
         retry_base: Duration::from_secs(5),
         retry_cap: Duration::from_secs(120),
         breaker: 0,
         payload_bytes: 1024,
+        sends: 0,
+        log_bytes: 0,
+        tables: 1_000_000,
     };
     assert_eq!(config.limits, limits);
     let expected = WorkerConfig {

@@ -247,6 +247,18 @@ fn sizes_and_numbers_have_their_ranges() {
         &["w.toml:1:18 (key limits.payload): `1GiB` is out of range"],
     );
     check(
+        "limits.cpu = \"0s\"",
+        &["w.toml:1:14 (key limits.cpu): `0s` is out of range"],
+    );
+    check(
+        "limits.host_calls = 0",
+        &["w.toml:1:21 (key limits.host_calls): 0 is out of range"],
+    );
+    check(
+        "limits.tables = 1000001",
+        &["w.toml:1:17 (key limits.tables): 1000001 is out of range"],
+    );
+    check(
         "limits.concurrency = 0",
         &["w.toml:1:22 (key limits.concurrency): 0 is out of range"],
     );

@@ -58,7 +58,7 @@ the configuration has 2 mistakes:
 
   w.toml:3:1 (key limits.memroy)
     unknown key `memroy`
-    -> did you mean `memory`? known here: memory, deadline, concurrency, attempts, retry_base, retry_cap, breaker, payload
+    -> did you mean `memory`? known here: memory, deadline, cpu, host_calls, concurrency, attempts, retry_base, retry_cap, breaker, payload, sends, log, tables
 "
     );
 }

@@ -51,12 +51,17 @@ fn every_variable_sets_its_key() {
         ("WARREN_LOG_WORKER", "False"),
         ("WARREN_LIMITS_MEMORY", "1MiB"),
         ("WARREN_LIMITS_DEADLINE", "5s"),
+        ("WARREN_LIMITS_CPU", "12s"),
+        ("WARREN_LIMITS_HOST_CALLS", "13"),
         ("WARREN_LIMITS_CONCURRENCY", "6"),
         ("WARREN_LIMITS_ATTEMPTS", "7"),
         ("WARREN_LIMITS_RETRY_BASE", "8s"),
         ("WARREN_LIMITS_RETRY_CAP", "10s"),
         ("WARREN_LIMITS_BREAKER", "11"),
         ("WARREN_LIMITS_PAYLOAD", "2048"),
+        ("WARREN_LIMITS_SENDS", "14"),
+        ("WARREN_LIMITS_LOG", "15KiB"),
+        ("WARREN_LIMITS_TABLES", "16"),
     ];
     let tested: Vec<_> = environment.iter().map(|(name, _)| *name).collect();
     assert_eq!(
@@ -122,6 +127,9 @@ fn every_variable_sets_its_key() {
         (seconds(limits.deadline), seconds(limits.retry_base)),
         (5, 8)
     );
+    assert_eq!((seconds(limits.cpu), limits.host_calls), (12, 13));
+    assert_eq!((limits.sends, limits.tables), (14, 16));
+    assert_eq!(limits.log_bytes, 15 << 10);
     assert_eq!(config.warnings, [""; 0]);
 }
 

@@ -1,0 +1,155 @@
+//! What a run has used of the two things that nothing else counts: time on a processor, and calls of
+//! the host.
+//!
+//! The time is that in which the run is polled, so that waiting is free. It is the wall clock of
+//! these moments: a machine that is busy with other programs counts them in, which the processor's
+//! own clock would not, but that one is a system call at each poll. Calls are counted where wasmtime
+//! asks for the state behind them. Both are compared with their limits at the ticks of the engine, so
+//! that a run may go beyond by what fits into one.
+
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::{Fault, Limits};
+
+/// What one run has used. Lives as long as the run.
+pub(crate) struct Meter {
+    host_calls: u64,
+    clock: Clock,
+}
+
+/// Runs while its run is polled. The other half of a [`Meter`], for whoever polls.
+#[derive(Clone)]
+pub(crate) struct Clock(Arc<Polls>);
+
+/// Only ever written by whoever polls the run, one thread at a time.
+struct Polls {
+    made: Instant,
+    /// Of the polls that have ended, in nanoseconds.
+    used: AtomicU64,
+    /// When the poll that goes on began, in nanoseconds since `made`; [`NONE`] between polls.
+    began: AtomicU64,
+}
+
+const NONE: u64 = u64::MAX;
+
+impl Meter {
+    pub(crate) fn new() -> Self {
+        Self {
+            host_calls: 0,
+            clock: Clock(Arc::new(Polls {
+                made: Instant::now(),
+                used: AtomicU64::new(0),
+                began: AtomicU64::new(NONE),
+            })),
+        }
+    }
+
+    /// The guest calls the host.
+    #[inline]
+    pub(crate) fn count_call(&mut self) {
+        self.host_calls = self.host_calls.saturating_add(1);
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        self.clock.clone()
+    }
+
+    /// The limit that the run has gone beyond.
+    pub(crate) fn exceeded(&self, limits: &Limits) -> Option<Fault> {
+        if self.host_calls > limits.host_calls {
+            return Some(Fault::HostCalls {
+                limit: limits.host_calls,
+            });
+        }
+        (self.clock.used() > limits.cpu).then_some(Fault::Cpu(limits.cpu))
+    }
+}
+
+impl Clock {
+    /// Polls a run, with the clock running meanwhile.
+    pub(crate) async fn timed<F: Future>(self, run: F) -> F::Output {
+        let mut run = pin!(run);
+        poll_fn(|context| {
+            self.0.began.store(self.0.now(), Relaxed);
+            let polled = run.as_mut().poll(context);
+            self.0.used.store(self.0.so_far(), Relaxed);
+            self.0.began.store(NONE, Relaxed);
+            polled
+        })
+        .await
+    }
+
+    fn used(&self) -> Duration {
+        Duration::from_nanos(self.0.so_far())
+    }
+}
+
+impl Polls {
+    fn now(&self) -> u64 {
+        u64::try_from(self.made.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn so_far(&self) -> u64 {
+        let used = self.used.load(Relaxed);
+        match self.began.load(Relaxed) {
+            NONE => used,
+            began => used.saturating_add(self.now().saturating_sub(began)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread::sleep;
+
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(20);
+
+    fn limits(cpu: Duration, host_calls: u64) -> Limits {
+        Limits {
+            cpu,
+            host_calls,
+            ..Limits::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_run_is_charged_for_what_it_computes_and_not_for_what_it_waits() {
+        let meter = Meter::new();
+        let run = async {
+            sleep(SHORT);
+            tokio::task::yield_now().await;
+            sleep(SHORT);
+            // The poll that goes on counts before it has ended.
+            meter.clock.used()
+        };
+        let mut run = pin!(meter.clock().timed(run));
+        assert!(futures_util::poll!(&mut run).is_pending());
+        let used = meter.clock.used();
+        assert!(used >= SHORT);
+        sleep(SHORT);
+        assert_eq!(meter.clock.used(), used);
+        assert!(run.await >= used + SHORT);
+        assert_eq!(meter.exceeded(&limits(SHORT, 0)), Some(Fault::Cpu(SHORT)));
+        assert_eq!(meter.exceeded(&limits(Duration::MAX, 0)), None);
+    }
+
+    #[test]
+    fn as_many_calls_as_allowed_are_allowed() {
+        let mut meter = Meter::new();
+        meter.count_call();
+        meter.count_call();
+        let exceeded = |host_calls| meter.exceeded(&limits(Duration::MAX, host_calls));
+        assert_eq!(exceeded(2), None);
+        assert_eq!(exceeded(1), Some(Fault::HostCalls { limit: 1 }));
+    }
+}

@@ -1,0 +1,307 @@
+//! A plugin that attacks its host (`tests/guests/attacker`, type `FK`). Whatever it does: the host
+//! lives, each job of the plugin is settled with the reason, the jobs of another worker go on
+//! meanwhile, and the memory comes back.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use warren_tests::{Host, Setup, Site, eventually, eventually_within, faults::usage};
+
+use crate::{
+    has,
+    jobs::{call, call_at_once, figure, send},
+};
+
+on_both_buses! {
+    an_endless_loop_ends_at_its_limit_of_cpu_time
+    an_endless_wait_ends_at_its_deadline
+    endless_recursion_ends_at_the_stack
+    endless_recursion_in_linear_memory_ends_in_a_trap
+    memory_taken_step_by_step_ends_at_its_limit
+    memory_taken_at_once_ends_at_its_limit
+    a_giant_result_is_not_taken
+    a_flood_of_log_lines_ends_at_the_limit_of_host_calls
+    a_flood_on_standard_output_ends_at_the_limit_of_host_calls
+    a_flood_on_standard_error_ends_at_the_limit_of_host_calls
+    a_flood_of_host_calls_ends_at_its_limit
+    a_flood_of_resources_ends_at_its_limit
+    an_exit_is_a_trap
+    a_long_panic_is_told_by_its_end
+    an_explosion_of_metrics_is_dropped
+    a_transaction_held_open_is_over_at_the_deadline
+    a_plugin_that_calls_itself_without_end_comes_to_one
+    a_plugin_that_sends_itself_keeps_nobody_from_work
+}
+
+/// Small limits, so that the attacks end soon. One attempt: what comes of a job is decided at once.
+const CONFIG: &str = r#"
+[limits]
+attempts = 1
+[workers.FK]
+concurrency = 4
+deadline = "2s"
+cpu = "500ms"
+host_calls = 50000
+memory = "32MiB"
+"#;
+/// Jobs of each attack at the same time: as many as the plugin may run.
+const N_ATTACKS: u64 = 4;
+/// What the host may have more of after an attack than before: allocators keep some.
+const KEPT_KIB: u64 = 64 << 10;
+
+async fn an_endless_loop_ends_at_its_limit_of_cpu_time(site: &Site) {
+    // Four of them share the processors with everybody else: it takes a while to use up so much.
+    let deadline = "deadline = \"20s\"\ncpu = \"200ms\"";
+    let config = CONFIG.replace("deadline = \"2s\"\ncpu = \"500ms\"", deadline);
+    let says = ["200ms of CPU time", "raise `cpu`"];
+    let host = survives(site, &config, &json!({"do": "loop"}), "cpu", says).await;
+    shows_where(&host, site, ["attacker::compute"]).await;
+}
+
+async fn an_endless_wait_ends_at_its_deadline(site: &Site) {
+    let says = ["deadline of 2s", "raise `deadline`"];
+    survives(site, CONFIG, &json!({"do": "sleep"}), "timeout", says).await;
+}
+
+async fn endless_recursion_ends_at_the_stack(site: &Site) {
+    let says = ["512 KiB of its stack"];
+    let host = survives(site, CONFIG, &json!({"do": "recurse"}), "stack", says).await;
+    shows_where(&host, site, ["attacker::recurse"]).await;
+}
+
+async fn endless_recursion_in_linear_memory_ends_in_a_trap(site: &Site) {
+    let order = json!({"do": "recurse-deep"});
+    let host = survives(site, CONFIG, &order, "trap", ["trapped"]).await;
+    shows_where(&host, site, ["attacker::recurse_deep"]).await;
+}
+
+async fn memory_taken_step_by_step_ends_at_its_limit(site: &Site) {
+    let says = ["33554432 bytes of memory", "raise `memory`"];
+    survives(site, CONFIG, &json!({"do": "grow"}), "oom", says).await;
+}
+
+async fn memory_taken_at_once_ends_at_its_limit(site: &Site) {
+    let says = ["33554432 bytes of memory", "raise `memory`"];
+    survives(site, CONFIG, &json!({"do": "grow-giant"}), "oom", says).await;
+}
+
+async fn a_giant_result_is_not_taken(site: &Site) {
+    // It fits into the guest's memory, and not into a message.
+    let config = CONFIG.replace("32MiB", "128MiB");
+    let says = ["8388608 bytes", "raise `payload`"];
+    survives(site, &config, &json!({"do": "result"}), "decode", says).await;
+}
+
+async fn a_flood_of_log_lines_ends_at_the_limit_of_host_calls(site: &Site) {
+    a_flood_ends(site, "log").await;
+}
+
+async fn a_flood_on_standard_output_ends_at_the_limit_of_host_calls(site: &Site) {
+    a_flood_ends(site, "stdout").await;
+}
+
+async fn a_flood_on_standard_error_ends_at_the_limit_of_host_calls(site: &Site) {
+    a_flood_ends(site, "stderr").await;
+}
+
+async fn a_flood_ends(site: &Site, attack: &str) {
+    // The limit that is tested here comes first.
+    let config = CONFIG.replace("500ms", "2s");
+    let says = ["more than 50000 times", "raise `host_calls`"];
+    let host = survives(site, &config, &json!({"do": attack}), "host_calls", says).await;
+    host.logged(
+        "the run has written more than `log` of its worker allows; the rest of it is dropped",
+        [],
+    )
+    .await;
+    // 64 KiB of each run, with what a line has beside its text.
+    let flood: usize = host
+        .log()
+        .lines()
+        .filter(|line| line.contains("flood flood"))
+        .map(str::len)
+        .sum();
+    assert!(flood < N_ATTACKS as usize * (256 << 10), "{flood} bytes");
+}
+
+async fn a_flood_of_host_calls_ends_at_its_limit(site: &Site) {
+    let says = ["more than 50000 times", "raise `host_calls`"];
+    let order = json!({"do": "host-calls"});
+    survives(site, CONFIG, &order, "host_calls", says).await;
+}
+
+async fn a_flood_of_resources_ends_at_its_limit(site: &Site) {
+    let says = ["too many resources"];
+    survives(site, CONFIG, &json!({"do": "resources"}), "resources", says).await;
+}
+
+async fn an_exit_is_a_trap(site: &Site) {
+    survives(
+        site,
+        CONFIG,
+        &json!({"do": "exit"}),
+        "trap",
+        ["called exit"],
+    )
+    .await;
+}
+
+async fn a_long_panic_is_told_by_its_end(site: &Site) {
+    let says = ["its last words", "the end of a long text"];
+    let host = survives(site, CONFIG, &json!({"do": "panic"}), "trap", says).await;
+    let shown = ["attacker::panic_at_length", "src/lib.rs:"];
+    shows_where(&host, site, shown).await;
+    let line = host.logged("job failed for good", []).await.to_string();
+    assert!(line.len() < 16 << 10, "{} bytes", line.len());
+}
+
+async fn an_explosion_of_metrics_is_dropped(site: &Site) {
+    // It is allowed to count as often as it does.
+    let config = CONFIG
+        .replace("50000", "1000000")
+        .replace("\"500ms\"", "\"2s\"");
+    let host = attacked(site, &config).await;
+    send(&host, "FK:*", &json!({"do": "labels"})).await;
+    neighbours_go_on_until(&host, async || finished(&host, "ok").await == 1).await;
+    let dropped = |reason: &str| {
+        format!(r#"warren_guest_metrics_dropped_total{{reason="{reason}",worker="FK"}}"#)
+    };
+    // One of its hundred names is the one with the labels.
+    assert_eq!(figure(&host, &dropped("too_many_metrics")).await, 49_901);
+    assert_eq!(figure(&host, &dropped("too_many_series")).await, 49_900);
+    // The other worker's figures are there all the same.
+    call_at_once(&host, "FX:*", &json!({"do": "metrics"})).await;
+    let counted = r#"warren_guest_deeds_total{kind="metrics",worker="FX"}"#;
+    assert_eq!(figure(&host, counted).await, 2);
+    let size = host.admin("/metrics").await.body.len();
+    assert!(size < 256 << 10, "{size} bytes of metrics");
+}
+
+async fn a_transaction_held_open_is_over_at_the_deadline(site: &Site) {
+    let config = CONFIG.replace("attempts = 1", "attempts = 10\nretry_base = \"200ms\"");
+    let host = attacked(site, &config).await;
+    // The table is there, so that it is the lock alone that the next one waits for.
+    send(&host, "FK:*", &json!({"do": "write"})).await;
+    neighbours_go_on_until(&host, async || finished(&host, "ok").await == 1).await;
+    send(&host, "FK:*", &json!({"do": "hold"})).await;
+    eventually("the transaction is open", async || {
+        (host.worker("FK").await?["in_flight"] == 1).then_some(())
+    })
+    .await;
+    let held = Instant::now();
+    send(&host, "FK:*", &json!({"do": "write"})).await;
+    neighbours_go_on_until(&host, async || finished(&host, "ok").await == 2).await;
+    // The deadline, and what is left of a wait for the lock or before another attempt.
+    let took = held.elapsed();
+    assert!(took < Duration::from_secs(8), "{took:?}");
+}
+
+async fn a_plugin_that_calls_itself_without_end_comes_to_one(site: &Site) {
+    let host = attacked(site, CONFIG).await;
+    for _ in 0..N_ATTACKS {
+        send(&host, "FK:*", &json!({"do": "call-itself"})).await;
+    }
+    // A caller waits no longer than its own time, so each call in a call has less than the one
+    // before, and what nobody waits for any more is not begun.
+    neighbours_go_on_until(&host, async || finished(&host, "dead").await == N_ATTACKS).await;
+    at_rest(&host).await;
+}
+
+async fn a_plugin_that_sends_itself_keeps_nobody_from_work(site: &Site) {
+    let host = attacked(site, CONFIG).await;
+    // Each of them sends two, eleven generations long.
+    let order = json!({"do": "send-itself", "n": 2, "left": 10});
+    send(&host, "FK:*", &order).await;
+    neighbours_go_on_until(&host, async || finished(&host, "ok").await == (1 << 11) - 1).await;
+    at_rest(&host).await;
+}
+
+/// A host with the attacker, a neighbour that has worked before, and who gives them orders.
+async fn attacked(site: &Site, config: &str) -> Host {
+    let setup = Setup::new(site).with_plugins(["attacker", "faulty", "http_faulty"]);
+    let host = setup.with_config(config).start().await;
+    for worker in ["FX:*", "FK:*"] {
+        let reply = call(&host, worker, &json!({"do": "echo"})).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+    }
+    host
+}
+
+/// Attacks, and checks all that a host owes its neighbours and its operator. `says`: what the error
+/// must say.
+async fn survives<const N: usize>(
+    site: &Site,
+    config: &str,
+    order: &Value,
+    reason: &str,
+    says: [&str; N],
+) -> Host {
+    let host = attacked(site, config).await;
+    let before = usage(host.pid()).rss_kib;
+    for _ in 0..N_ATTACKS {
+        send(&host, "FK:*", order).await;
+    }
+    let failed = format!(r#"warren_job_failures_total{{reason="{reason}",worker="FK"}}"#);
+    neighbours_go_on_until(&host, async || figure(&host, &failed).await == N_ATTACKS).await;
+    neighbours_go_on_until(&host, async || finished(&host, "dead").await == N_ATTACKS).await;
+
+    let line = host.logged("job failed for good", []).await;
+    assert_eq!(line["error.type"], reason, "{line}");
+    has(line["reason"].as_str().unwrap(), says);
+    if let Some(dead) = site.dead_letter("FK").await {
+        assert_eq!((dead.reason.as_str(), dead.attempt), (reason, 1));
+        has(&dead.error, says);
+    }
+    // It is still there, and so is the memory.
+    call_at_once(&host, "FK:*", &json!({"do": "echo"})).await;
+    eventually_within(
+        Duration::from_secs(10),
+        "the memory comes back",
+        async || (usage(host.pid()).rss_kib < before + KEPT_KIB).then_some(()),
+    )
+    .await;
+    host
+}
+
+/// The log and a dead letter show the call in which the guest was, bounded.
+async fn shows_where<const N: usize>(host: &Host, site: &Site, calls: [&str; N]) {
+    let line = host.logged("job failed for good", []).await;
+    let stack = line["stack"].as_str().unwrap();
+    has(stack, calls);
+    assert!(
+        stack.len() <= 4 << 10 && stack.lines().count() <= 16,
+        "{stack}"
+    );
+    if let Some(dead) = site.dead_letter("FK").await {
+        has(&dead.stack, calls);
+        assert!(dead.stack.len() <= 4 << 10, "{}", dead.stack);
+    }
+}
+
+/// Jobs of the other worker are answered at once, at least five, until this is so.
+async fn neighbours_go_on_until(host: &Host, is_so: impl AsyncFn() -> bool) {
+    let until = Instant::now() + Duration::from_secs(60);
+    let mut n_answered = 0;
+    while n_answered < 5 || !is_so().await {
+        assert!(Instant::now() < until, "the attack has not ended");
+        let reply = call_at_once(host, "FX:*", &json!({"do": "echo"})).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        n_answered += 1;
+    }
+}
+
+/// How many jobs of the attacker have ended in this way, those of [`attacked`] left out.
+async fn finished(host: &Host, outcome: &str) -> u64 {
+    let series = format!(r#"warren_jobs_finished_total{{outcome="{outcome}",worker="FK"}}"#);
+    let n_before = u64::from(outcome == "ok");
+    figure(host, &series).await.saturating_sub(n_before)
+}
+
+/// Nothing of the attacker runs or waits any more.
+async fn at_rest(host: &Host) {
+    eventually("the attacker is at rest", async || {
+        (host.worker("FK").await?["in_flight"] == 0).then_some(())
+    })
+    .await;
+    call_at_once(host, "FK:*", &json!({"do": "echo"})).await;
+}
