@@ -13,7 +13,7 @@ use wasmtime::{
 use wasmtime_wasi_http::p2::bindings::ProxyIndices;
 
 use crate::{
-    Digest, LoadError, Plugin, Worker,
+    Digest, LoadError, Plugin, Reach, Worker,
     bindings::{
         self,
         exports::warren::worker::{descriptor, handler},
@@ -169,6 +169,8 @@ impl Engine {
             digest: compiled.digest,
             size_bytes: compiled.size_bytes,
             compile_time: compiled.compile_time,
+            imports: imports(component, &self.0.engine),
+            reach: Reach::default(),
         })
     }
 }
@@ -305,6 +307,14 @@ fn is_whole(mut sections: &[u8]) -> bool {
         sections = next;
     }
     true
+}
+
+fn imports(component: &Component, engine: &wasmtime::Engine) -> Vec<String> {
+    let component_type = component.component_type();
+    let imports = component_type.imports(engine);
+    let mut names: Vec<String> = imports.map(|(name, _)| name.to_owned()).collect();
+    names.sort();
+    names
 }
 
 fn exports(component: &Component, engine: &wasmtime::Engine) -> String {

@@ -11,6 +11,7 @@ mod bindings;
 mod capability;
 mod engine;
 mod fault;
+mod grants;
 mod http;
 mod limits;
 mod plugin;
@@ -18,17 +19,21 @@ mod pool;
 mod probe;
 mod run;
 mod scheduling;
+mod secret;
 mod state;
 
 pub use capability::{
     bus::{Call, CallFn},
     metrics::GuestMetrics,
+    outgoing::{Outgoing, Trust, TrustError},
     sql::Databases,
 };
 pub use engine::{Engine, EngineConfig, EngineError, MAX_FILE_BYTES};
 pub use fault::Fault;
+pub use grants::{AddressRange, Grants, Need, Origin, Reach, Standing, needs};
 pub use http::{HttpBody, HttpError, HttpRequest, HttpResponse};
 pub use limits::Limits;
 pub use plugin::{Description, Digest, LoadError, Plugin};
 pub use pool::{Permit, Pool, Worker};
 pub use run::{JobRun, Occasion};
+pub use secret::{Secret, Secrets};

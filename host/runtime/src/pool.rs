@@ -9,7 +9,7 @@ use warren_protocol::{Job, WorkerId};
 
 use crate::{
     CallFn, Databases, GuestMetrics, HttpError, HttpRequest, HttpResponse, JobRun, Limits,
-    Occasion, Plugin, http, run,
+    Occasion, Outgoing, Plugin, Reach, http, run,
 };
 
 /// The worker that a plugin is: its identity and what it may reach. The operator's side of a run.
@@ -28,6 +28,10 @@ pub struct Worker {
     pub metrics: Arc<GuestMetrics>,
     /// Where its database is.
     pub databases: Arc<Databases>,
+    /// What it can reach.
+    pub reach: Reach,
+    /// Carries its requests to other hosts out.
+    pub outgoing: Arc<Outgoing>,
 }
 
 /// One version of one worker's code, and the runs of it. Lives until its last run has ended, held

@@ -124,6 +124,7 @@ async fn run_job(
             store.data().log.finish();
             *sends = store.data().sends.take();
             read_verdict(verdict, limits)
+                .and_then(|outcome| worker.reach.judge(outcome, &job.sender, &job.route))
         }
     }
 }

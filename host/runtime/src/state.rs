@@ -15,7 +15,7 @@ use crate::{
     Limits, Occasion, Worker,
     capability::{
         log::{LogBudget, Stream},
-        outgoing::DenyOutgoing,
+        outgoing::Requests,
         sql::Session,
     },
     limits::MemoryLimiter,
@@ -35,7 +35,7 @@ pub(crate) struct State {
     pub(crate) table: ResourceTable,
     wasi: WasiCtx,
     http: WasiHttpCtx,
-    outgoing: DenyOutgoing,
+    outgoing: Requests,
 }
 
 /// What a run has sent and the host holds back until the run has succeeded. Shared, because an
@@ -67,6 +67,7 @@ impl State {
         cancelled: CancellationToken,
     ) -> Self {
         let log = LogBudget::new(&worker, &occasion);
+        let outgoing = Requests::new(&worker, deadline);
         // No files, no environment, no sockets: every toolchain's standard library imports them,
         // and finds nothing.
         let wasi = WasiCtx::builder()
@@ -91,7 +92,7 @@ impl State {
             table,
             wasi,
             http: WasiHttpCtx::new(),
-            outgoing: DenyOutgoing,
+            outgoing,
         }
     }
 

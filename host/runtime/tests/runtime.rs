@@ -15,5 +15,7 @@ mod runtime {
     mod http;
     mod isolation;
     mod load;
+    mod outgoing;
+    mod reach;
     mod sql;
 }

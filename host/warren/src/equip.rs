@@ -4,7 +4,9 @@
 use std::{path::PathBuf, sync::Arc};
 
 use warren_protocol::{CallError, WorkerId, WorkerType};
-use warren_runtime::{CallFn, Databases, GuestMetrics, Limits, Plugin, Pool, Worker};
+use warren_runtime::{
+    CallFn, Databases, GuestMetrics, Limits, Outgoing, Plugin, Pool, Reach, Worker,
+};
 
 use crate::{
     config::{self, Config},
@@ -20,6 +22,8 @@ pub(crate) struct Equipment {
     pub databases: Arc<Databases>,
     /// The guests' figures.
     pub metrics: Arc<GuestMetrics>,
+    /// The guests' requests to other hosts.
+    pub outgoing: Arc<Outgoing>,
 }
 
 impl Equipment {
@@ -41,6 +45,8 @@ impl Equipment {
             call_timeout: self.config.call_timeout,
             metrics: self.metrics.clone(),
             databases: self.databases.clone(),
+            reach: Reach::default(),
+            outgoing: self.outgoing.clone(),
         })
     }
 
@@ -82,6 +88,8 @@ impl Equipment {
             call_timeout: self.config.call_timeout,
             metrics: self.metrics.clone(),
             databases: self.databases.clone(),
+            reach: plugin.reach.clone(),
+            outgoing: self.outgoing.clone(),
         };
         Version {
             pool: Pool::new(plugin, worker),
@@ -104,6 +112,13 @@ fn runtime_limits(limits: &config::Limits) -> Limits {
         deadline: limits.deadline,
         concurrency: limits.concurrency,
         payload_bytes: usize::try_from(limits.payload_bytes).unwrap_or(usize::MAX),
+        sql_rows: limits.sql_rows,
+        statement_timeout: limits.statement_timeout,
+        database_bytes: limits.database_bytes,
+        http_connections: limits.http_connections,
+        http_requests: limits.http_requests,
+        http_transfer_bytes: limits.http_transfer_bytes,
+        http_header_bytes: usize::try_from(limits.http_header_bytes).unwrap_or(usize::MAX),
         ..Limits::default()
     }
 }

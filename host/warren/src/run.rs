@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use warren_bus::{Bus, EmbeddedBroker, Inbox, PeersConfig, RabbitMq, RabbitMqConfig};
-use warren_runtime::{Databases, Engine, EngineConfig, GuestMetrics};
+use warren_runtime::{Databases, Engine, EngineConfig, GuestMetrics, Outgoing};
 
 use crate::{
     admin,
@@ -203,11 +203,13 @@ pub async fn run(
     let metrics = Arc::new(Metrics::new().context("registering metrics")?);
     let guest_metrics =
         GuestMetrics::new(metrics.registry().clone()).context("registering metrics")?;
+    let outgoing = Outgoing::new(metrics.registry()).context("registering metrics")?;
     let (host, inbox) = assemble(&config, link, metrics, shutdown.clone())?;
     let databases = Arc::new(Databases::new(config.data_dir.join("sql")));
     let equipment = Arc::new(Equipment {
         databases: databases.clone(),
         metrics: Arc::new(guest_metrics),
+        outgoing: Arc::new(outgoing),
         config: config.clone(),
     });
     let shelf = Shelf::default();

@@ -38,6 +38,7 @@ macro_rules! on_both_buses {
 
 mod dev;
 mod errors;
+mod grants;
 mod jobs;
 mod lifecycle;
 mod movies;

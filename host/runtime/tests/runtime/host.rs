@@ -19,8 +19,8 @@ use warren_protocol::{
     CallError, Encoding, Identity, Job, Outcome, Payload, Stop, WorkerId, WorkerType,
 };
 use warren_runtime::{
-    CallFn, Databases, Engine, EngineConfig, GuestMetrics, JobRun, Limits, Occasion, Plugin, Pool,
-    Worker,
+    CallFn, Databases, Engine, EngineConfig, GuestMetrics, JobRun, Limits, Occasion, Outgoing,
+    Plugin, Pool, Reach, Worker,
 };
 
 /// Long enough for a guest on a busy machine.
@@ -35,6 +35,7 @@ pub(crate) struct Host {
     pub(crate) databases: Arc<Databases>,
     pub(crate) registry: Registry,
     metrics: Arc<GuestMetrics>,
+    outgoing: Arc<Outgoing>,
 }
 
 impl Host {
@@ -50,6 +51,7 @@ impl Host {
             databases: Arc::new(Databases::new(folder.path().to_owned())),
             folder,
             metrics: Arc::new(GuestMetrics::new(registry.clone()).unwrap()),
+            outgoing: Arc::new(Outgoing::new(&registry).unwrap()),
             registry,
         }
     }
@@ -68,6 +70,8 @@ impl Host {
             call_timeout: Duration::from_secs(10),
             metrics: self.metrics.clone(),
             databases: self.databases.clone(),
+            reach: Reach::default(),
+            outgoing: self.outgoing.clone(),
         }
     }
 
@@ -82,6 +86,13 @@ impl Host {
         let mut worker = self.worker("FX");
         set(&mut worker);
         Pool::new(self.load(guest("faulty")).await.unwrap(), worker)
+    }
+
+    /// The guest `reacher` at work; `set` changes its worker first.
+    pub(crate) async fn reacher(&self, set: impl FnOnce(&mut Worker)) -> Pool {
+        let mut worker = self.worker("FR");
+        set(&mut worker);
+        Pool::new(self.load(guest("reacher")).await.unwrap(), worker)
     }
 }
 

@@ -8,6 +8,7 @@ use warren_protocol::WorkerType;
 
 use super::{
     Config, Limits, Log, Mistake, Peers, WorkerConfig,
+    reach::{DATABASE, HEADERS, REACH, REQUESTS, SQL_ROWS, TRANSFER},
     read::{Key, Report, names, set},
     tree::Node,
     values::{self, text},
@@ -287,6 +288,54 @@ pub(super) const LIMITS: &[Key<Limits>] = &[
             report.put(&mut limits.payload_bytes, values::size(node, PAYLOAD));
         },
     },
+    Key {
+        name: "sql_rows",
+        set: |limits, node, report| {
+            let value = values::number(node, SQL_ROWS).map(|number| number as usize);
+            report.put(&mut limits.sql_rows, value);
+        },
+    },
+    Key {
+        name: "statement_timeout",
+        set: |limits, node, report| {
+            let value = values::duration(node, SHORTEST..=LONGEST_DEADLINE);
+            report.put(&mut limits.statement_timeout, value);
+        },
+    },
+    Key {
+        name: "database_size",
+        set: |limits, node, report| {
+            report.put(&mut limits.database_bytes, values::size(node, DATABASE));
+        },
+    },
+    Key {
+        name: "http_connections",
+        set: |limits, node, report| {
+            let value = values::number(node, CONCURRENCY).map(|number| number as usize);
+            report.put(&mut limits.http_connections, value);
+        },
+    },
+    Key {
+        name: "http_requests",
+        set: |limits, node, report| {
+            report.put(&mut limits.http_requests, values::number(node, REQUESTS));
+        },
+    },
+    Key {
+        name: "http_transfer",
+        set: |limits, node, report| {
+            report.put(
+                &mut limits.http_transfer_bytes,
+                values::size(node, TRANSFER),
+            );
+        },
+    },
+    Key {
+        name: "http_headers",
+        set: |limits, node, report| {
+            report.put(&mut limits.http_header_bytes, values::size(node, HEADERS));
+        },
+    },
 ];
 
 /// Under `[workers.TYPE]`, beside the limits.
@@ -411,8 +460,12 @@ fn read_limits(limits: &mut Limits, node: &Node, report: &mut Report) {
 
 fn read_worker(worker: &mut WorkerConfig, node: &Node, report: &mut Report) {
     for entry in report.entries(node) {
-        if !set(LIMITS, &mut worker.limits, entry, report) && !set(WORKER, worker, entry, report) {
-            let known: Vec<_> = names(LIMITS).chain(names(WORKER)).collect();
+        if !set(LIMITS, &mut worker.limits, entry, report)
+            && !set(WORKER, worker, entry, report)
+            && !set(REACH, worker, entry, report)
+        {
+            let known = names(LIMITS).chain(names(WORKER)).chain(names(REACH));
+            let known: Vec<_> = known.collect();
             report.unknown(entry, &known, &paths());
         }
     }

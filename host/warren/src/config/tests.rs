@@ -2,6 +2,7 @@
 
 mod broker_access;
 mod microservices_js;
+mod reach;
 mod reads;
 mod refuses;
 mod shipped;
@@ -17,6 +18,7 @@ use super::{
     Broker, Config, Given, Limits, LogFormat, Mistakes, Peers, Source, Sources, WorkerConfig,
     keys::{self, BROKER_TLS, LIMITS, LOG, WORKER},
     load::{VARIABLES, find_file, load, merge},
+    reach::REACH,
     read::{Report, names},
 };
 
@@ -49,6 +51,7 @@ fn with(environment: &[(&str, &str)], options: &[(&'static str, &'static str, &s
                 text: (*text).to_owned(),
             })
             .collect(),
+        without_secrets: false,
     }
 }
 

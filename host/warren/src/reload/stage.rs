@@ -13,6 +13,7 @@ use crate::{
     dispatch,
     equip::Equipment,
     host::Host,
+    reach::NotGranted,
     registry::{Seat, Version, file_name},
     telemetry::logs::MANAGER_TARGET,
 };
@@ -28,7 +29,7 @@ pub(super) struct Stage {
 
 /// Why a file does not serve.
 pub(super) struct Rejection {
-    /// `read`, `validate`, `compile`, `link`, `probe`, `claim` or `join`.
+    /// `read`, `validate`, `compile`, `link`, `probe`, `grant`, `claim` or `join`.
     pub(super) step: &'static str,
     pub(super) error: String,
     /// The type that another file serves: it may become free.
@@ -39,6 +40,16 @@ impl From<LoadError> for Rejection {
     fn from(error: LoadError) -> Self {
         Self {
             step: error.step(),
+            error: error.to_string(),
+            wanted: None,
+        }
+    }
+}
+
+impl From<NotGranted> for Rejection {
+    fn from(error: NotGranted) -> Self {
+        Self {
+            step: "grant",
             error: error.to_string(),
             wanted: None,
         }
@@ -63,6 +74,7 @@ impl Stage {
         plugin: Plugin,
         gone: &[PathBuf],
     ) -> Result<Arc<Version>, Rejection> {
+        let plugin = self.equipment.grant(plugin, file)?;
         let worker_type = plugin.description.worker_type.clone();
         self.check_path(&worker_type, &plugin, file, gone)?;
         let before = self.seat_of(file);

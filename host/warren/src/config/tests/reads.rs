@@ -73,12 +73,14 @@ fn every_key_is_read() {
         retry_cap: Duration::from_secs(120),
         breaker: 0,
         payload_bytes: 1024,
+        ..Limits::default()
     };
     assert_eq!(config.limits, limits);
     let expected = WorkerConfig {
         limits,
         http_path: Some("/movies".to_owned()),
         config: BTreeMap::from([("key".to_owned(), "value".to_owned())]),
+        ..WorkerConfig::default()
     };
     assert_eq!(worker(&config, "WB"), expected);
 }

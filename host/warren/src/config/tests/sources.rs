@@ -55,6 +55,13 @@ fn every_variable_sets_its_key() {
         ("WARREN_LIMITS_RETRY_CAP", "10s"),
         ("WARREN_LIMITS_BREAKER", "11"),
         ("WARREN_LIMITS_PAYLOAD", "2048"),
+        ("WARREN_LIMITS_SQL_ROWS", "12"),
+        ("WARREN_LIMITS_STATEMENT_TIMEOUT", "13s"),
+        ("WARREN_LIMITS_DATABASE_SIZE", "14MiB"),
+        ("WARREN_LIMITS_HTTP_CONNECTIONS", "15"),
+        ("WARREN_LIMITS_HTTP_REQUESTS", "16"),
+        ("WARREN_LIMITS_HTTP_TRANSFER", "17MiB"),
+        ("WARREN_LIMITS_HTTP_HEADERS", "18KiB"),
     ];
     let tested: Vec<_> = environment.iter().map(|(name, _)| *name).collect();
     assert_eq!(
@@ -118,6 +125,14 @@ fn every_variable_sets_its_key() {
         (seconds(limits.deadline), seconds(limits.retry_base)),
         (5, 8)
     );
+    assert_eq!(
+        (limits.sql_rows, seconds(limits.statement_timeout)),
+        (12, 13)
+    );
+    assert_eq!(limits.database_bytes, 14 << 20);
+    assert_eq!((limits.http_connections, limits.http_requests), (15, 16));
+    assert_eq!(limits.http_transfer_bytes, 17 << 20);
+    assert_eq!(limits.http_header_bytes, 18 << 10);
     assert_eq!(config.warnings, [""; 0]);
 }
 
