@@ -15,7 +15,7 @@ use wasmtime::{
 use wasmtime_wasi_http::p2::bindings::ProxyIndices;
 
 use crate::{
-    ArtifactsConfig, Digest, LoadError, MAX_TABLE_ELEMENTS, Plugin, Worker,
+    ArtifactsConfig, Digest, LoadError, MAX_TABLE_ELEMENTS, Plugin, Reach, Worker,
     artifacts::Artifacts,
     bindings::{
         self,
@@ -252,12 +252,14 @@ impl Engine {
             pre,
             handler,
             http,
+            imports: imports(component, &self.0.engine),
             symbols: compiled.symbols,
             description,
             digest: compiled.digest,
             size_bytes: compiled.size_bytes,
             compile_time: compiled.compile_time,
             is_cached: compiled.is_cached,
+            reach: Reach::default(),
         })
     }
 }
@@ -394,6 +396,14 @@ fn is_whole(mut sections: &[u8]) -> bool {
         sections = next;
     }
     true
+}
+
+fn imports(component: &Component, engine: &wasmtime::Engine) -> Vec<String> {
+    let component_type = component.component_type();
+    let imports = component_type.imports(engine);
+    let mut names: Vec<String> = imports.map(|(name, _)| name.to_owned()).collect();
+    names.sort();
+    names
 }
 
 fn exports(component: &Component, engine: &wasmtime::Engine) -> String {

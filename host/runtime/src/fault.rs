@@ -64,6 +64,9 @@ pub enum Fault {
     /// What goes in or comes out cannot be used: too large, or not valid in its encoding.
     #[error("{0}")]
     Payload(String),
+    /// The guest wants to reach what the operator has not granted.
+    #[error("{0}")]
+    Denied(String),
     /// The host could not start the guest, and will not be able to later.
     #[error("the host could not run the guest: {0}")]
     Host(String),
@@ -92,6 +95,7 @@ impl Fault {
             Self::HostCalls { .. } => "host_calls",
             Self::Resources => "resources",
             Self::Payload(_) => "decode",
+            Self::Denied(_) => "denied",
             Self::Host(_) => "host",
             Self::Busy(_) => "busy",
             Self::Interrupted => "interrupted",

@@ -53,7 +53,7 @@ pub enum HttpError {
 /// task of its own.
 pub(crate) async fn serve(
     plugin: Arc<Plugin>,
-    worker: &Worker,
+    worker: &Arc<Worker>,
     instances: Arc<Instances>,
     permit: Permit,
     request: HttpRequest,

@@ -126,7 +126,7 @@ mod tests {
     use super::*;
     use crate::{
         Call, Databases, Description, Digest, GuestMetrics, InstanceMetrics, Limits, Occasion,
-        Reuse, reuse::Instances, scheduling::Scheduling, symbols::Symbols,
+        Outgoing, Reach, Reuse, reuse::Instances, scheduling::Scheduling, symbols::Symbols,
     };
 
     /// An engine with three memories, and a guest that needs all of them.
@@ -161,6 +161,8 @@ mod tests {
             size_bytes: GUEST.len(),
             compile_time: Duration::ZERO,
             is_cached: false,
+            imports: Vec::new(),
+            reach: Reach::default(),
         }
     }
 
@@ -177,6 +179,8 @@ mod tests {
             call_timeout: Duration::from_secs(1),
             metrics: Arc::new(GuestMetrics::new(Registry::new()).unwrap()),
             databases: Arc::new(Databases::new(std::env::temp_dir())),
+            reach: Reach::default(),
+            outgoing: Arc::new(Outgoing::new(&Registry::new()).unwrap()),
             reuse: Some(Reuse {
                 calls: 10,
                 memory_bytes: 1 << 20,
@@ -186,7 +190,7 @@ mod tests {
         })
     }
 
-    fn a_run(worker: &Worker) -> Run {
+    fn a_run(worker: &Arc<Worker>) -> Run {
         let occasion = Occasion {
             job_id: "J1".to_owned(),
             attempt: 1,

@@ -13,6 +13,7 @@ mod bindings;
 mod capability;
 mod engine;
 mod fault;
+mod grants;
 mod http;
 mod instance;
 mod limits;
@@ -24,6 +25,7 @@ mod probe;
 mod reuse;
 mod run;
 mod scheduling;
+mod secret;
 mod stack;
 mod state;
 mod symbols;
@@ -33,13 +35,16 @@ pub use artifacts::ArtifactsConfig;
 pub use capability::{
     bus::{Call, CallFn},
     metrics::GuestMetrics,
+    outgoing::{Outgoing, Trust, TrustError},
     sql::Databases,
 };
 pub use engine::{Compiled, Engine, EngineConfig, EngineError, MAX_FILE_BYTES};
 pub use fault::Fault;
+pub use grants::{AddressRange, Grants, Need, Origin, Reach, Standing, needs};
 pub use http::{HttpBody, HttpError, HttpRequest, HttpResponse};
 pub use limits::{Limits, MAX_TABLE_ELEMENTS};
 pub use plugin::{Description, Digest, LoadError, Plugin};
 pub use pool::{Permit, Pool, Worker};
 pub use reuse::{InstanceMetrics, Reuse};
 pub use run::{JobRun, Occasion};
+pub use secret::{Secret, Secrets};

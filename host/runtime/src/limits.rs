@@ -25,6 +25,20 @@ pub struct Limits {
     pub log_bytes: usize,
     /// Elements of all tables of one instance together.
     pub table_elements: usize,
+    /// Rows that one query may return.
+    pub sql_rows: usize,
+    /// How long one statement may work.
+    pub statement_timeout: Duration,
+    /// The size of the worker's database, in bytes.
+    pub database_bytes: u64,
+    /// Connections to other hosts at the same time, of all runs together.
+    pub http_connections: usize,
+    /// Requests to other hosts that one run may make.
+    pub http_requests: u32,
+    /// What the bodies of a run's requests and their responses may have together, in bytes.
+    pub http_transfer_bytes: u64,
+    /// The head of a response of another host, in bytes; at least 8 KiB.
+    pub http_header_bytes: usize,
 }
 
 impl Default for Limits {
@@ -39,6 +53,13 @@ impl Default for Limits {
             sends: 1000,
             log_bytes: 64 << 10,
             table_elements: 100_000,
+            sql_rows: 10_000,
+            statement_timeout: Duration::from_secs(10),
+            database_bytes: 4 << 30,
+            http_connections: 64,
+            http_requests: 100,
+            http_transfer_bytes: 64 << 20,
+            http_header_bytes: 32 << 10,
         }
     }
 }

@@ -8,7 +8,7 @@ use wasmtime::component::InstancePre;
 use wasmtime_wasi_http::p2::bindings::ProxyIndices;
 
 use crate::{
-    bindings::exports::warren::worker::handler, scheduling::Scheduling, state::State,
+    Reach, bindings::exports::warren::worker::handler, scheduling::Scheduling, state::State,
     symbols::Symbols,
 };
 
@@ -50,6 +50,10 @@ pub struct Plugin {
     pub compile_time: std::time::Duration,
     /// Whether it had been compiled before.
     pub is_cached: bool,
+    pub(crate) imports: Vec<String>,
+    /// What the operator lets it reach, with the secrets that were read for this version. Nothing
+    /// beyond the defaults until [`Plugin::granted`].
+    pub reach: Reach,
 }
 
 /// Why bytes did not become a plugin. Each names the step, the culprit and the remedy.
@@ -87,6 +91,18 @@ impl LoadError {
 }
 
 impl Plugin {
+    /// The interfaces that it imports, each with its version, in the order of their names.
+    #[must_use]
+    pub fn imports(&self) -> &[String] {
+        &self.imports
+    }
+
+    /// The plugin with what the operator grants to its type.
+    #[must_use]
+    pub fn granted(self, reach: Reach) -> Self {
+        Self { reach, ..self }
+    }
+
     /// Whether it takes jobs from the bus.
     #[must_use]
     pub fn takes_jobs(&self) -> bool {

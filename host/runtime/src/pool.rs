@@ -9,7 +9,7 @@ use warren_protocol::{Job, WorkerId};
 
 use crate::{
     CallFn, Databases, GuestMetrics, HttpError, HttpRequest, HttpResponse, InstanceMetrics, JobRun,
-    Limits, LoadError, Occasion, Plugin, Reuse, http, reuse::Instances, run, warm,
+    Limits, LoadError, Occasion, Outgoing, Plugin, Reach, Reuse, http, reuse::Instances, run, warm,
 };
 
 /// The worker that a plugin is: its identity and what it may reach. The operator's side of a run.
@@ -32,6 +32,10 @@ pub struct Worker {
     pub reuse: Option<Reuse>,
     /// Where the figures of its instances go.
     pub instances: Arc<InstanceMetrics>,
+    /// What it can reach.
+    pub reach: Reach,
+    /// Carries its requests to other hosts out.
+    pub outgoing: Arc<Outgoing>,
 }
 
 /// One version of one worker's code, and the runs of it. Lives until its last run has ended, held

@@ -53,7 +53,7 @@ pub struct JobRun {
 /// Dropping the future stops the guest; its effects outside the bus stay.
 pub(crate) async fn job(
     plugin: &Plugin,
-    worker: &Worker,
+    worker: &Arc<Worker>,
     instances: &Arc<Instances>,
     job: &Job,
     occasion: Occasion,
@@ -88,7 +88,7 @@ struct Left {
 
 async fn run_job(
     plugin: &Plugin,
-    worker: &Worker,
+    worker: &Arc<Worker>,
     instances: &Arc<Instances>,
     job: &Job,
     occasion: Occasion,
@@ -139,7 +139,8 @@ async fn run_job(
             let state = instance.store.data();
             state.log.finish();
             left.sends = state.run.sends.take();
-            let verdict = read_verdict(verdict, limits)?;
+            let verdict = read_verdict(verdict, limits)
+                .and_then(|outcome| worker.reach.judge(outcome, &job.sender, &job.route))?;
             end(instances, instance, &verdict);
             Ok(verdict)
         }
@@ -159,7 +160,7 @@ fn end(instances: &Arc<Instances>, instance: Instance, verdict: &Outcome) {
 
 /// What is known of a run as it begins.
 pub(crate) fn begin(
-    worker: &Worker,
+    worker: &Arc<Worker>,
     occasion: Occasion,
     deadline: Duration,
     stop: CancellationToken,

@@ -16,7 +16,7 @@ use crate::{
     Limits, Occasion, Worker,
     capability::{
         log::{LogBudget, Stream},
-        outgoing::DenyOutgoing,
+        outgoing::Requests,
         sql::Session,
     },
     limits::MemoryLimiter,
@@ -34,7 +34,6 @@ pub(crate) struct State {
     pub(crate) table: ResourceTable,
     wasi: WasiCtx,
     http: WasiHttpCtx,
-    outgoing: DenyOutgoing,
     /// The run that it serves.
     pub(crate) run: Run,
 }
@@ -49,6 +48,7 @@ pub(crate) struct Run {
     /// Ticks of the engine in which its code was running.
     pub(crate) n_ticks: u32,
     pub(crate) meter: Meter,
+    outgoing: Requests,
 }
 
 /// What a run has sent and the host holds back until the run has succeeded. Shared, because an
@@ -95,7 +95,6 @@ impl State {
             table,
             wasi,
             http: WasiHttpCtx::new(),
-            outgoing: DenyOutgoing,
             run,
         }
     }
@@ -117,7 +116,7 @@ impl State {
 
 impl Run {
     pub(crate) fn new(
-        worker: &Worker,
+        worker: &Arc<Worker>,
         occasion: Occasion,
         deadline: Instant,
         cancelled: CancellationToken,
@@ -130,11 +129,12 @@ impl Run {
             sends: Arc::default(),
             n_ticks: 0,
             meter: Meter::new(),
+            outgoing: Requests::new(worker, deadline),
         }
     }
 
     /// The run of an instance that serves none: it holds nothing, and it is over.
-    pub(crate) fn none(worker: &Worker) -> Self {
+    pub(crate) fn none(worker: &Arc<Worker>) -> Self {
         let occasion = Occasion {
             job_id: String::new(),
             attempt: 0,
@@ -205,7 +205,7 @@ impl WasiHttpView for State {
     /// Every call of `wasi:http` comes through here.
     fn http(&mut self) -> WasiHttpCtxView<'_> {
         self.run.meter.count_call();
-        let hooks: &mut dyn WasiHttpHooks = &mut self.outgoing;
+        let hooks: &mut dyn WasiHttpHooks = &mut self.run.outgoing;
         WasiHttpCtxView {
             hooks,
             table: &mut self.table,

@@ -16,6 +16,8 @@ mod runtime {
     mod isolation;
     mod limits;
     mod load;
+    mod outgoing;
+    mod reach;
     mod reuse;
     mod sql;
 }

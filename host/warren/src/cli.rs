@@ -135,6 +135,12 @@ port: /peers lists the workers.")]
 }
 
 impl Command {
+    /// Whether it runs workers, so that their secrets are needed.
+    #[must_use]
+    pub fn runs_workers(&self) -> bool {
+        matches!(self, Self::Run { .. } | Self::Dev { .. })
+    }
+
     /// The options that it was given.
     #[must_use]
     pub fn options(&self) -> Options {
@@ -229,12 +235,13 @@ impl Options {
             file: config.clone(),
             environment,
             options: options.into_iter().filter_map(given).collect(),
+            without_secrets: false,
         }
     }
 }
 
-/// The variables of this process that [`crate::config::load`] looks at. What is not Unicode in
-/// them becomes `U+FFFD`, and then a mistake with a place instead of a panic.
+/// The variables of this process, of which [`crate::config::load`] looks at its own and at those that
+/// the operator names as secrets. What is not Unicode in them becomes `U+FFFD`, and then a mistake with a place instead of a panic.
 #[must_use]
 pub fn environment() -> BTreeMap<String, String> {
     std::env::vars_os()
@@ -244,7 +251,6 @@ pub fn environment() -> BTreeMap<String, String> {
                 value.to_string_lossy().into_owned(),
             )
         })
-        .filter(|(name, _)| name == "BROKER_URL" || name.starts_with("WARREN_"))
         .collect()
 }
 

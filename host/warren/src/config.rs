@@ -6,8 +6,8 @@
 //! sees a text of a duration, a size or an address: they are parsed here, once.
 //!
 //! Invariant: the environment and the command line are handed in ([`Sources`]); nothing in here
-//! reads the process. A secret (the password of a broker, what a worker finds in its `config`)
-//! never shows in a message or a debug print.
+//! reads the process. A secret (the password of a broker, what a worker finds in its `config` or its
+//! `secrets`) never shows in a message or a debug print.
 
 mod broker_access;
 mod broker_url;
@@ -17,6 +17,7 @@ mod from_toml;
 mod keys;
 mod load;
 mod mistakes;
+mod reach;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -28,8 +29,9 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Dura
 
 use warren_bus::{BrokerFiles, PeersConfig};
 use warren_protocol::{Encoding, WorkerType};
-use warren_runtime::Digest;
+use warren_runtime::{Digest, Grants, Secret};
 
+pub(crate) use self::reach::{read_all as read_secrets, read_authorities};
 pub use self::{
     broker_url::{BrokerUrl, BrokerUrlError},
     load::load,
@@ -174,6 +176,20 @@ pub struct Limits {
     pub log_bytes: u64,
     /// Elements of all tables of one instance together.
     pub tables: u32,
+    /// Rows that one query may return.
+    pub sql_rows: usize,
+    /// How long one statement may work.
+    pub statement_timeout: Duration,
+    /// The size of the worker's database, in bytes.
+    pub database_bytes: u64,
+    /// Connections to other hosts at the same time, of all runs together.
+    pub http_connections: usize,
+    /// Requests to other hosts that one run may make.
+    pub http_requests: u32,
+    /// What the bodies of a run's requests and their responses may have together, in bytes.
+    pub http_transfer_bytes: u64,
+    /// The head of a response of another host, in bytes.
+    pub http_header_bytes: u64,
 }
 
 /// What one worker type is told and allowed.
@@ -192,6 +208,13 @@ pub struct WorkerConfig {
     pub config: BTreeMap<String, String>,
     /// For how long an instance is kept for further jobs; `None`: each job has one of its own.
     pub reuse: Option<Reuse>,
+    /// What it may reach.
+    pub grants: Grants,
+    /// Where the secrets are kept that the guest reads beside `config`; no name is in both.
+    pub secrets: BTreeMap<String, SecretSource>,
+    /// The certificates (PEM) of authorities that may sign those of the hosts that it makes requests
+    /// to, beside those of the operating system.
+    pub outgoing_ca_file: Option<PathBuf>,
 }
 
 /// For how long an instance serves one job after the other.
@@ -206,15 +229,32 @@ pub struct Reuse {
     pub age: Duration,
 }
 
+/// Where a secret is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretSource {
+    /// A file, read anew for each version of a plugin that is loaded.
+    File(PathBuf),
+    /// A variable of the environment.
+    Variable {
+        /// Its name.
+        name: String,
+        /// What was in it when the host was started. `None`: nobody has looked.
+        value: Option<Secret>,
+    },
+}
+
 /// Where [`load`] reads.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Sources {
     /// The file that the operator named. `None`: [`DEFAULT_FILE`] if it exists.
     pub file: Option<PathBuf>,
-    /// The environment, by name. Only `WARREN_*` and `BROKER_URL` are looked at.
+    /// The environment, by name. Only `WARREN_*`, `BROKER_URL` and what `[workers.TYPE.secrets]` names
+    /// are looked at.
     pub environment: BTreeMap<String, String>,
     /// What the command line sets, in its order.
     pub options: Vec<Given>,
+    /// No workers will run: their secrets are not looked for, and need not be there.
+    pub without_secrets: bool,
 }
 
 /// One key set by an option of the command line.
@@ -315,6 +355,13 @@ impl Default for Limits {
             sends: 1000,
             log_bytes: 64 << 10,
             tables: 100_000,
+            sql_rows: 10_000,
+            statement_timeout: Duration::from_secs(10),
+            database_bytes: 4 << 30,
+            http_connections: 64,
+            http_requests: 100,
+            http_transfer_bytes: 64 << 20,
+            http_header_bytes: 32 << 10,
         }
     }
 }
@@ -341,6 +388,21 @@ impl fmt::Debug for WorkerConfig {
             .field("sha256", &self.sha256)
             .field("config", &self.config.keys())
             .field("reuse", &self.reuse)
+            .field("grants", &self.grants)
+            .field("secrets", &self.secrets)
+            .field("outgoing_ca_file", &self.outgoing_ca_file)
+            .finish()
+    }
+}
+
+impl fmt::Debug for Sources {
+    /// Shows the names of the environment without the values, which may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources")
+            .field("file", &self.file)
+            .field("environment", &self.environment.keys())
+            .field("options", &self.options)
+            .field("without_secrets", &self.without_secrets)
             .finish()
     }
 }

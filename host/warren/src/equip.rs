@@ -5,7 +5,8 @@ use std::{path::PathBuf, sync::Arc};
 
 use warren_protocol::{CallError, WorkerId, WorkerType};
 use warren_runtime::{
-    CallFn, Databases, GuestMetrics, InstanceMetrics, Limits, Plugin, Pool, Reuse, Worker,
+    CallFn, Databases, GuestMetrics, InstanceMetrics, Limits, Outgoing, Plugin, Pool, Reach, Reuse,
+    Worker,
 };
 
 use crate::{
@@ -25,6 +26,8 @@ pub(crate) struct Equipment {
     pub metrics: Arc<GuestMetrics>,
     /// The figures of the guests' instances.
     pub instances: Arc<InstanceMetrics>,
+    /// The guests' requests to other hosts.
+    pub outgoing: Arc<Outgoing>,
 }
 
 impl Equipment {
@@ -48,6 +51,8 @@ impl Equipment {
             databases: self.databases.clone(),
             reuse: None,
             instances: self.instances.clone(),
+            reach: Reach::default(),
+            outgoing: self.outgoing.clone(),
         })
     }
 
@@ -91,6 +96,8 @@ impl Equipment {
             databases: self.databases.clone(),
             reuse: own.and_then(runtime_reuse),
             instances: self.instances.clone(),
+            reach: plugin.reach.clone(),
+            outgoing: self.outgoing.clone(),
         };
         Version {
             pool: Pool::new(plugin, worker),
@@ -128,5 +135,12 @@ fn runtime_limits(limits: &config::Limits) -> Limits {
         sends: limits.sends as usize,
         log_bytes: usize::try_from(limits.log_bytes).unwrap_or(usize::MAX),
         table_elements: limits.tables as usize,
+        sql_rows: limits.sql_rows,
+        statement_timeout: limits.statement_timeout,
+        database_bytes: limits.database_bytes,
+        http_connections: limits.http_connections,
+        http_requests: limits.http_requests,
+        http_transfer_bytes: limits.http_transfer_bytes,
+        http_header_bytes: usize::try_from(limits.http_header_bytes).unwrap_or(usize::MAX),
     }
 }

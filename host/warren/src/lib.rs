@@ -24,6 +24,7 @@ mod listen;
 pub mod manager;
 mod pausing;
 mod pulse;
+mod reach;
 mod registry;
 mod reload;
 pub mod run;

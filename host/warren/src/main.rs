@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use warren::{
     cli::{self, Cli, Command},
     commands::{self, Verdict},
-    config::{self, Config},
+    config::{self, Config, Sources},
     dev, manager,
     run::{self, Link},
     telemetry::logs,
@@ -34,7 +34,11 @@ fn main() -> ExitCode {
             };
         }
     };
-    let config = match config::load(&cli.command.options().sources(cli::environment())) {
+    let sources = Sources {
+        without_secrets: !cli.command.runs_workers(),
+        ..cli.command.options().sources(cli::environment())
+    };
+    let config = match config::load(&sources) {
         Ok(config) => config,
         Err(mistakes) => {
             complain(&mistakes.to_string());

@@ -13,7 +13,7 @@ use tokio::{net::TcpListener, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use warren_bus::{Bus, EmbeddedBroker, Inbox, PeersConfig, RabbitMq, RabbitMqConfig};
 use warren_runtime::{
-    ArtifactsConfig, Databases, Engine, EngineConfig, GuestMetrics, InstanceMetrics,
+    ArtifactsConfig, Databases, Engine, EngineConfig, GuestMetrics, InstanceMetrics, Outgoing,
 };
 
 use crate::{
@@ -225,12 +225,14 @@ pub async fn run(
         GuestMetrics::new(metrics.registry().clone()).context("registering metrics")?;
     let instance_metrics =
         InstanceMetrics::new(metrics.registry()).context("registering metrics")?;
+    let outgoing = Outgoing::new(metrics.registry()).context("registering metrics")?;
     let (host, inbox) = assemble(&config, link, metrics, shutdown.clone())?;
     let databases = Arc::new(Databases::new(config.data_dir.join("sql")));
     let equipment = Arc::new(Equipment {
         databases: databases.clone(),
         metrics: Arc::new(guest_metrics),
         instances: Arc::new(instance_metrics),
+        outgoing: Arc::new(outgoing),
         config: config.clone(),
     });
     let shelf = Shelf::default();

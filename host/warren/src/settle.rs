@@ -70,7 +70,7 @@ pub(crate) async fn settle(
             delivery.give_back();
             "interrupted"
         }
-        Err(fault @ (Fault::Host(_) | Fault::Payload(_))) => {
+        Err(fault @ (Fault::Host(_) | Fault::Payload(_) | Fault::Denied(_))) => {
             let failure = Failure {
                 reason: fault.reason(),
                 stack,

@@ -39,6 +39,7 @@ macro_rules! on_both_buses {
 mod attacks;
 mod dev;
 mod errors;
+mod grants;
 mod jobs;
 mod lifecycle;
 mod movies;

@@ -40,6 +40,9 @@ impl Host for State {
             Err(SlipError::Stops(reason)) => return Ok(Err(SendError::Invalid(reason))),
             Err(SlipError::Data(reason)) => return Ok(Err(SendError::Payload(reason))),
         };
+        if let Some(reason) = self.worker.reach.grants.refusal(&slip.stops) {
+            return Ok(Err(SendError::Denied(reason)));
+        }
         let sent = self.run.sends.push(slip, &self.worker.limits);
         Ok(sent.map_err(SendError::TooMany))
     }
@@ -56,6 +59,9 @@ impl Host for State {
                 return Ok(Err(GuestCallError::Invalid(reason)));
             }
         };
+        if let Some(reason) = self.worker.reach.grants.refusal(&slip.stops) {
+            return Ok(Err(GuestCallError::Invalid(reason)));
+        }
         let wanted = timeout_ms.map_or(self.worker.call_timeout, Duration::from_millis);
         let call = Call {
             slip,

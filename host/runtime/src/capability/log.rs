@@ -11,7 +11,7 @@ use wasmtime_wasi::{
 };
 
 use crate::{
-    Occasion, Worker,
+    Occasion, Secrets, Worker,
     bindings::wasi::logging::logging::{Host, Level},
     state::State,
 };
@@ -37,6 +37,8 @@ struct Inner {
     tail: Vec<u8>,
     /// Unfinished lines of standard output and standard error.
     partial: [Vec<u8>; 2],
+    /// What no line shows.
+    secrets: Secrets,
 }
 
 impl LogBudget {
@@ -66,7 +68,8 @@ impl LogBudget {
             let line = std::mem::take(inner.partial(source));
             inner.line(source.level(), &line);
         }
-        String::from_utf8_lossy(&inner.tail).into_owned()
+        let tail = String::from_utf8_lossy(&inner.tail);
+        inner.secrets.hide(&tail).into_owned()
     }
 }
 
@@ -94,6 +97,7 @@ impl Inner {
             exhausted: false,
             tail: Vec::new(),
             partial: Default::default(),
+            secrets: worker.reach.secrets.clone(),
         }
     }
 
@@ -153,7 +157,8 @@ impl Inner {
     }
 
     fn emit(&self, level: Level, context: &str, text: &str) {
-        let context = (!context.is_empty()).then_some(context);
+        let (context, text) = (self.secrets.hide(context), self.secrets.hide(text));
+        let context = (!context.is_empty()).then_some(context.as_ref());
         // The braces are for tracing's macro, which cannot parse dotted names beside a target.
         macro_rules! emit {
             ($level:ident) => {

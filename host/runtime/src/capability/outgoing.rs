@@ -1,36 +1,322 @@
-//! Outgoing HTTP: linked, because some toolchains import it unasked, and always refused: no
-//! operator can grant it yet.
+//! `wasi:http/outgoing-handler`: HTTP requests to hosts that the operator has named.
+//!
+//! One call is one request on one connection of its own: nothing is pooled, so nothing of one run
+//! or worker reaches another, and a redirect comes back to the guest, whose next request is judged
+//! like its first. No proxy is taken from anywhere.
+//!
+//! Invariant: what is logged of a request is where it wanted to go. Never a path, a query, a header
+//! or a body.
 
+mod body;
+mod client;
+mod connect;
+mod trust;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use prometheus::{IntCounterVec, Opts, Registry};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use warren_protocol::WorkerType;
 use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody, WasiHttpHooks};
 
-/// Refuses every request.
-pub(crate) struct DenyOutgoing;
+pub use self::trust::{Trust, TrustError};
+use crate::{Worker, grants::Destination};
+
+/// How long connecting may take, unless the guest says otherwise.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// What the log has said, it does not say again for this long.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
+/// What the log remembers to have said. A guest can ask for any number of hosts.
+const MAX_SAID: usize = 1000;
 
 type Io = Box<dyn Future<Output = Result<(), Error>> + Send>;
 
-impl WasiHttpHooks for DenyOutgoing {
-    fn send_request(
-        &mut self,
-        _request: http::Request<WasiBody>,
-        _options: Option<RequestOptions>,
-        _processed: Io,
-    ) -> Box<dyn Future<Output = Result<(http::Response<WasiBody>, Io)>> + Send> {
-        Box::new(async { Err(Error::HttpRequestDenied) })
+/// The outgoing HTTP of one host: what all its workers have in common.
+pub struct Outgoing {
+    requests: IntCounterVec,
+    /// The connections of each worker type, whichever version of it has opened them.
+    slots: Mutex<HashMap<WorkerType, Arc<Semaphore>>>,
+    said: Mutex<HashMap<(WorkerType, String), Instant>>,
+}
+
+/// The requests of one run.
+#[derive(Clone)]
+pub(crate) struct Requests {
+    worker: Arc<Worker>,
+    deadline: Instant,
+    usage: Arc<Usage>,
+}
+
+/// What a run has used up.
+struct Usage {
+    n_requests: AtomicU32,
+    left_bytes: AtomicU64,
+}
+
+/// The right to one connection. Held by the connection, and by the thread that looks a name up:
+/// that one goes on when nobody waits for it any more.
+type Slot = Arc<OwnedSemaphorePermit>;
+
+/// How long the parts of a request may take.
+#[derive(Clone, Copy)]
+struct Timeouts {
+    connect: Duration,
+    first_byte: Duration,
+    between_bytes: Duration,
+    /// When all of it has to be over.
+    until: Instant,
+}
+
+/// Why the host does not make a request, and what the operator could write to change that.
+struct Refusal {
+    error: Error,
+    what: &'static str,
+    remedy: String,
+}
+
+impl Outgoing {
+    /// Counts requests in the host's registry.
+    ///
+    /// # Errors
+    /// When the registry has a metric of the name `warren_outgoing_http_requests_total` already.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let requests = IntCounterVec::new(
+            Opts::new(
+                "warren_outgoing_http_requests_total",
+                "HTTP requests of workers to other hosts by what came of them",
+            ),
+            &["worker", "result"],
+        )?;
+        registry.register(Box::new(requests.clone()))?;
+        Ok(Self {
+            requests,
+            slots: Mutex::default(),
+            said: Mutex::default(),
+        })
+    }
+
+    fn slots(&self, worker: &Worker) -> Arc<Semaphore> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let slots = slots.entry(worker.id.worker_type().clone());
+        slots
+            .or_insert_with(|| Arc::new(Semaphore::new(worker.limits.http_connections)))
+            .clone()
+    }
+
+    /// Whether this is worth a line in the log: it has not been said lately.
+    fn is_news(&self, worker_type: &WorkerType, what: String) -> bool {
+        let now = Instant::now();
+        let is_recent = |said: &Instant| now.duration_since(*said) < SAY_AGAIN;
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (worker_type.clone(), what);
+        if said.get(&key).is_some_and(is_recent) {
+            return false;
+        }
+        if said.len() >= MAX_SAID {
+            said.retain(|_, when| is_recent(when));
+        }
+        let has_room = said.len() < MAX_SAID;
+        if has_room {
+            said.insert(key, now);
+        }
+        has_room
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl Requests {
+    pub(crate) fn new(worker: &Arc<Worker>, deadline: Instant) -> Self {
+        Self {
+            usage: Arc::new(Usage {
+                n_requests: AtomicU32::new(0),
+                left_bytes: AtomicU64::new(worker.limits.http_transfer_bytes),
+            }),
+            worker: worker.clone(),
+            deadline,
+        }
+    }
 
-    #[tokio::test]
-    async fn every_request_is_refused() {
-        let request = http::Request::get("http://localhost:9091/metrics")
-            .body(WasiBody::default())
-            .unwrap();
-        let processed = Box::new(async { Ok(()) });
-        let answer = DenyOutgoing.send_request(request, None, processed);
-        let answer = Box::into_pin(answer).await;
-        assert!(matches!(answer, Err(Error::HttpRequestDenied)));
+    async fn send(
+        &self,
+        request: http::Request<WasiBody>,
+        options: RequestOptions,
+    ) -> Result<http::Response<WasiBody>> {
+        // A tunnel would lead past all that is checked here.
+        if request.method() == http::Method::CONNECT {
+            return Err(Error::HttpRequestMethodInvalid);
+        }
+        let destination = Destination::of(request.uri()).ok_or(Error::HttpRequestUriInvalid)?;
+        let sent = self.send_to(&destination, request, options).await;
+        sent.map_err(|refusal| self.refuse(&destination, refusal))
+    }
+
+    async fn send_to(
+        &self,
+        destination: &Destination,
+        request: http::Request<WasiBody>,
+        options: RequestOptions,
+    ) -> Result<http::Response<WasiBody>, Refusal> {
+        let Worker { limits, reach, .. } = &*self.worker;
+        let Some(origin) = reach.grants.origin(destination) else {
+            return Err(Refusal {
+                error: Error::HttpRequestDenied,
+                what: "the operator does not let it go there",
+                remedy: format!("add \"{destination}\" to outgoing_http"),
+            });
+        };
+        let n_before = self.usage.n_requests.fetch_add(1, Ordering::Relaxed);
+        if n_before >= limits.http_requests {
+            return Err(Refusal {
+                error: Error::ConnectionLimitReached,
+                what: "the run has made as many requests as one may",
+                remedy: format!("raise http_requests, which is {}", limits.http_requests),
+            });
+        }
+        let timeouts = self.timeouts(options);
+        let started = Instant::now();
+        let slots = self.worker.outgoing.slots(&self.worker);
+        let slot = tokio::time::timeout(timeouts.connect, slots.acquire_owned()).await;
+        let Ok(Ok(slot)) = slot else {
+            return Err(Refusal {
+                error: Error::ConnectionLimitReached,
+                what: "the worker has as many connections as it may",
+                remedy: format!(
+                    "raise http_connections, which is {}",
+                    limits.http_connections
+                ),
+            });
+        };
+        let slot = Arc::new(slot);
+        let connecting = connect::connect(
+            destination,
+            connect::Allowed {
+                // An address that the operator has written is granted; what a name stands for is
+                // not his word.
+                any: origin.names_address(),
+                ranges: &reach.grants.private_addresses,
+            },
+            reach.trust.as_ref(),
+            timeouts.until.min(started + timeouts.connect),
+            &slot,
+        );
+        let stream = connecting.await?;
+        let sent = client::send(
+            stream,
+            request,
+            timeouts,
+            limits.http_header_bytes,
+            &self.usage,
+            slot,
+        );
+        Ok(sent.await?)
+    }
+
+    /// What the guest asks for, within what its run has left. A little of that is kept, in which the
+    /// guest can still say what went wrong.
+    fn timeouts(&self, options: RequestOptions) -> Timeouts {
+        const RESERVE: Duration = Duration::from_millis(100);
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let left = left.saturating_sub(RESERVE.min(left / 10));
+        Timeouts {
+            connect: options.connect_timeout.unwrap_or(CONNECT_TIMEOUT).min(left),
+            first_byte: options.first_byte_timeout.unwrap_or(left).min(left),
+            between_bytes: options.between_bytes_timeout.unwrap_or(left).min(left),
+            until: Instant::now() + left,
+        }
+    }
+
+    /// Tells the operator, once in a while, what the guest is told each time.
+    fn refuse(&self, destination: &Destination, refusal: Refusal) -> Error {
+        let Refusal {
+            error,
+            what,
+            remedy,
+        } = refusal;
+        let worker_type = self.worker.id.worker_type();
+        if remedy.is_empty() {
+            return error;
+        }
+        if self
+            .worker
+            .outgoing
+            .is_news(worker_type, format!("{destination} {what}"))
+        {
+            let host = destination.to_string();
+            tracing::warn!(
+                "worker.type" = %worker_type,
+                "worker.id" = %self.worker.id,
+                host = %self.worker.reach.secrets.hide(&host),
+                reason = what,
+                remedy = format!("{remedy} under [workers.{worker_type}]"),
+                "outgoing HTTP request refused"
+            );
+        }
+        error
+    }
+}
+
+impl From<Error> for Refusal {
+    /// What goes wrong on the way is the guest's to know, and no decision of the operator's.
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            what: "",
+            remedy: String::new(),
+        }
+    }
+}
+
+impl Usage {
+    /// Takes so many bytes off what the run may transfer; `false` when there are not as many left.
+    fn take(&self, n_bytes: usize) -> bool {
+        let n_bytes = u64::try_from(n_bytes).unwrap_or(u64::MAX);
+        self.left_bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                left.checked_sub(n_bytes)
+            })
+            .is_ok()
+    }
+}
+
+/// The word for the metric.
+fn result<T>(response: &Result<T>) -> &'static str {
+    match response {
+        Ok(_) => "answered",
+        Err(Error::HttpRequestDenied | Error::DestinationIpProhibited) => "refused",
+        Err(Error::ConnectionLimitReached) => "limit",
+        Err(
+            Error::DnsTimeout
+            | Error::ConnectionTimeout
+            | Error::ConnectionReadTimeout
+            | Error::HttpResponseTimeout,
+        ) => "timeout",
+        Err(_) => "failed",
+    }
+}
+
+impl WasiHttpHooks for Requests {
+    fn send_request(
+        &mut self,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _processed: Io,
+    ) -> Box<dyn Future<Output = Result<(http::Response<WasiBody>, Io)>> + Send> {
+        let run = self.clone();
+        Box::new(async move {
+            let response = run.send(request, options.unwrap_or_default()).await;
+            let worker_type = run.worker.id.worker_type();
+            let labels = [worker_type.as_str(), result(&response)];
+            let requests = &run.worker.outgoing.requests;
+            requests.with_label_values(&labels).inc();
+            // Whatever goes wrong with the connection from here on, the body tells.
+            let nothing_more: Io = Box::new(async { Ok(()) });
+            response.map(|response| (response, nothing_more))
+        })
     }
 }

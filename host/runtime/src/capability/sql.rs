@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use warren_protocol::WorkerType;
 
 use crate::{
-    Worker,
+    Limits, Worker,
     bindings::warren::worker::sql::{Error, Host, Rows, Value},
     state::State,
 };
@@ -37,14 +37,14 @@ mod transaction;
 pub use transaction::Transaction;
 use transaction::Transactions;
 
-/// Rows that one query may return.
-const MAX_ROWS: usize = 10_000;
 /// The longest statement, in bytes: values belong into parameters.
 const MAX_STATEMENT_BYTES: usize = 100_000;
-/// Pages of one database, of 4 KiB each: a worker must not fill the disk of its host.
-const MAX_PAGES: &str = "1048576";
+/// The size of a page of a database, in bytes. Its own limit is a number of pages.
+const PAGE_BYTES: u64 = 4096;
 /// Rows that SQLite may be ahead of the reader. Each may hold megabytes.
 const ROW_BUFFER: usize = 4;
+/// What SQLite's own end of a statement is called until it is known which limit has ended it.
+const STOPPED: &str = "the statement was stopped at the deadline of the run";
 /// Connections to one database. SQLite writes one at a time; readers run beside the writer.
 const MAX_CONNECTIONS: u32 = 8;
 /// How long a statement waits for another process's write lock.
@@ -82,7 +82,7 @@ impl Databases {
     }
 
     /// The connections of one worker type; none is made yet.
-    fn pool(&self, worker_type: &WorkerType) -> Result<SqlitePool, Error> {
+    fn pool(&self, worker_type: &WorkerType, most_bytes: u64) -> Result<SqlitePool, Error> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pool) = open.get(worker_type) {
             return Ok(pool.clone());
@@ -91,13 +91,15 @@ impl Databases {
         std::fs::create_dir_all(&folder).map_err(|error| {
             Error::Unavailable(format!("cannot create the folder of the database: {error}"))
         })?;
-        let pool = connections(&folder.join("worker.sqlite"));
+        let pool = connections(&folder.join("worker.sqlite"), most_bytes);
         open.insert(worker_type.clone(), pool.clone());
         Ok(pool)
     }
 }
 
-fn connections(file: &Path) -> SqlitePool {
+/// A worker must not fill the disk of its host: what a database may have is a setting of each
+/// connection to it.
+fn connections(file: &Path, most_bytes: u64) -> SqlitePool {
     let options = SqliteConnectOptions::new()
         .filename(file)
         .create_if_missing(true)
@@ -106,7 +108,10 @@ fn connections(file: &Path) -> SqlitePool {
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .busy_timeout(BUSY_TIMEOUT)
-        .pragma("max_page_count", MAX_PAGES)
+        .pragma(
+            "max_page_count",
+            (most_bytes / PAGE_BYTES).max(1).to_string(),
+        )
         // A cached statement keeps the columns that it once had: when a table has changed since,
         // sqlx reads past the end of a row and panics.
         .statement_cache_capacity(0)
@@ -137,7 +142,10 @@ pub(crate) struct Session {
     databases: Arc<Databases>,
     connection: Option<PoolConnection<Sqlite>>,
     transactions: Transactions,
-    most_bytes: usize,
+    limits: Limits,
+    is_granted: bool,
+    /// When the statement that works now has to end; SQLite's thread looks at it.
+    statement_end: Arc<Mutex<Instant>>,
 }
 
 impl Session {
@@ -147,7 +155,9 @@ impl Session {
             databases: worker.databases.clone(),
             connection: None,
             transactions: Transactions::default(),
-            most_bytes: worker.limits.payload_bytes,
+            limits: worker.limits.clone(),
+            is_granted: worker.reach.grants.sql,
+            statement_end: Arc::new(Mutex::new(Instant::now())),
         }
     }
 
@@ -164,19 +174,30 @@ impl Session {
         deadline: Instant,
         cancelled: &CancellationToken,
     ) -> Result<&mut PoolConnection<Sqlite>, Error> {
+        if !self.is_granted {
+            let reason = "the operator does not give this worker a database (`sql`)";
+            return Err(Error::Other(reason.to_owned()));
+        }
         if self.connection.is_none() {
-            let pool = self.databases.pool(&self.worker_type)?;
+            let pool = self
+                .databases
+                .pool(&self.worker_type, self.limits.database_bytes)?;
             let mut connection = pool.acquire().await.map_err(read_error)?;
-            let cancelled = cancelled.clone();
+            let (cancelled, end) = (cancelled.clone(), self.statement_end.clone());
             connection
                 .lock_handle()
                 .await
                 .map_err(read_error)?
                 .set_progress_handler(OPERATIONS_BETWEEN_CHECKS, move || {
-                    Instant::now() < deadline && !cancelled.is_cancelled()
+                    let end = *end.lock().unwrap_or_else(PoisonError::into_inner);
+                    Instant::now() < deadline.min(end) && !cancelled.is_cancelled()
                 });
             self.connection = Some(connection);
         }
+        // Every statement asks for the connection: its time runs from here.
+        let end = self.statement_end.lock();
+        *end.unwrap_or_else(PoisonError::into_inner) =
+            Instant::now() + self.limits.statement_timeout;
         self.connection
             .as_mut()
             .ok_or_else(|| Error::Other("no connection".to_owned()))
@@ -189,7 +210,51 @@ impl State {
         statement: String,
         parameters: Vec<Value>,
     ) -> Result<Rows, Error> {
-        let most_bytes = self.run.sql.most_bytes;
+        let result = self.query_now(statement, parameters).await;
+        self.sql_ended(result).await
+    }
+
+    async fn sql_execute(
+        &mut self,
+        statement: String,
+        parameters: Vec<Value>,
+    ) -> Result<u64, Error> {
+        let result = self.execute_now(statement, parameters).await;
+        self.sql_ended(result).await
+    }
+
+    /// Says which limit has stopped a statement. A run that goes on after that has no transaction
+    /// any more: SQLite rolls some back itself when it is interrupted, and what the guest executes
+    /// next would not be part of one.
+    async fn sql_ended<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
+        match result {
+            Err(Error::Unavailable(text))
+                if text == STOPPED && !self.run.is_over(&self.worker.limits) =>
+            {
+                let was_open = self.roll_back_open().await;
+                let timeout = self.run.sql.limits.statement_timeout;
+                let undone = if was_open {
+                    ", and its transaction was rolled back"
+                } else {
+                    ""
+                };
+                Err(Error::Unavailable(format!(
+                    "the statement took longer than {timeout:?} (`statement_timeout`){undone}"
+                )))
+            }
+            result => result,
+        }
+    }
+
+    async fn query_now(
+        &mut self,
+        statement: String,
+        parameters: Vec<Value>,
+    ) -> Result<Rows, Error> {
+        let (most_bytes, most_rows) = (
+            self.run.sql.limits.payload_bytes,
+            self.run.sql.limits.sql_rows,
+        );
         let run = &mut self.run;
         let connection = run.sql.connection(run.deadline, &run.cancelled).await?;
         let statement = prepare(connection, statement, parameters.len()).await?;
@@ -203,8 +268,10 @@ impl State {
             .fetch(&mut **connection);
         let mut bytes = 0usize;
         while let Some(row) = stream.try_next().await.map_err(read_error)? {
-            if rows.rows.len() == MAX_ROWS {
-                return Err(Error::TooLarge(format!("more than {MAX_ROWS} rows")));
+            if rows.rows.len() == most_rows {
+                return Err(Error::TooLarge(format!(
+                    "more than {most_rows} rows (`sql_rows`)"
+                )));
             }
             let values = read_row(&row)?;
             bytes = values.iter().map(size).fold(bytes, usize::saturating_add);
@@ -216,7 +283,7 @@ impl State {
         Ok(rows)
     }
 
-    async fn sql_execute(
+    async fn execute_now(
         &mut self,
         statement: String,
         parameters: Vec<Value>,
@@ -336,9 +403,7 @@ fn read_error(error: sqlx::Error) -> Error {
     match code.map(|code| code & 0xff) {
         Some(19) => Error::Constraint(text),
         Some(5 | 6) => Error::Conflict(text),
-        Some(9) => {
-            Error::Unavailable("the statement was stopped at the deadline of the run".to_owned())
-        }
+        Some(9) => Error::Unavailable(STOPPED.to_owned()),
         Some(10 | 13 | 14) => Error::Unavailable(text),
         Some(18) => Error::TooLarge(text),
         Some(1 | 20 | 23 | 25) => Error::Invalid(text),

@@ -20,7 +20,7 @@ use warren_protocol::{
 };
 use warren_runtime::{
     CallFn, Databases, Engine, EngineConfig, GuestMetrics, InstanceMetrics, JobRun, Limits,
-    Occasion, Plugin, Pool, Worker,
+    Occasion, Outgoing, Plugin, Pool, Reach, Worker,
 };
 
 /// Long enough for a guest on a busy machine.
@@ -36,6 +36,7 @@ pub(crate) struct Host {
     pub(crate) registry: Registry,
     metrics: Arc<GuestMetrics>,
     instances: Arc<InstanceMetrics>,
+    outgoing: Arc<Outgoing>,
 }
 
 impl Host {
@@ -57,6 +58,7 @@ impl Host {
             folder,
             metrics: Arc::new(GuestMetrics::new(registry.clone()).unwrap()),
             instances: Arc::new(InstanceMetrics::new(&registry).unwrap()),
+            outgoing: Arc::new(Outgoing::new(&registry).unwrap()),
             registry,
         }
     }
@@ -78,6 +80,8 @@ impl Host {
             databases: self.databases.clone(),
             reuse: None,
             instances: self.instances.clone(),
+            reach: Reach::default(),
+            outgoing: self.outgoing.clone(),
         }
     }
 
@@ -92,6 +96,13 @@ impl Host {
         let mut worker = self.worker("FX");
         set(&mut worker);
         Pool::new(self.load(guest("faulty")).await.unwrap(), worker)
+    }
+
+    /// The guest `reacher` at work; `set` changes its worker first.
+    pub(crate) async fn reacher(&self, set: impl FnOnce(&mut Worker)) -> Pool {
+        let mut worker = self.worker("FR");
+        set(&mut worker);
+        Pool::new(self.load(guest("reacher")).await.unwrap(), worker)
     }
 }
 

@@ -235,3 +235,48 @@ async fn a_table_may_change_between_two_readings() {
     let more = ["ALTER TABLE t ADD COLUMN c DEFAULT 3", select];
     assert_eq!(rows(&pool, &more).await, json!([[1, 3]]));
 }
+
+const ENDLESS: &str = "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) \
+                       SELECT count(*) FROM t";
+
+#[tokio::test]
+async fn a_statement_is_stopped_at_its_own_limit_and_the_run_goes_on() {
+    let host = Host::new();
+    let pool = host.faulty(|w| w.limits.statement_timeout = SHORT).await;
+    let statements = json!({"do": "sql-run", "statements": [ENDLESS, "SELECT 1"]});
+    // More often than there are connections: each is good for the next run.
+    for _ in 0..10 {
+        let run = order(&pool, statements.clone()).await;
+        assert!(run.took < SHORT * 10, "{:?}", run.took);
+    }
+    let answers = run(&pool, &[ENDLESS, "SELECT 1"]).await;
+    assert_eq!(answers[0]["error"], "unavailable", "{answers:?}");
+    let text = answers[0]["text"].as_str().unwrap();
+    assert!(text.contains("statement_timeout"), "{text}");
+    assert_eq!(answers[1]["rows"], json!([[1]]));
+}
+
+#[tokio::test]
+async fn the_operator_says_how_many_rows_a_result_and_how_many_bytes_a_database_may_have() {
+    let host = Host::new();
+    let pool = host
+        .faulty(|w| {
+            w.limits.sql_rows = 3;
+            w.limits.database_bytes = 256 << 10;
+        })
+        .await;
+    let three = "SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3";
+    assert_eq!(rows(&pool, &[three]).await, json!([[1], [2], [3]]));
+    let four = format!("{three} UNION ALL SELECT 4");
+    fails(&pool, &[&four], "too-large", "sql_rows").await;
+    let full = [
+        "CREATE TABLE t (b)",
+        "INSERT INTO t VALUES (zeroblob(300000))",
+    ];
+    fails(&pool, &full, "unavailable", "full").await;
+    let small = [
+        "INSERT INTO t VALUES (zeroblob(1000))",
+        "SELECT count(*) FROM t",
+    ];
+    assert_eq!(rows(&pool, &small).await, json!([[1]]));
+}

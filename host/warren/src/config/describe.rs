@@ -6,9 +6,10 @@ use std::{
 };
 
 use warren_bus::BrokerFiles;
+use warren_runtime::Grants;
 
 use super::{
-    Broker, Config, Limits, Log, LogFormat, Peers, Reuse, Source,
+    Broker, Config, Limits, Log, LogFormat, Peers, Reuse, SecretSource, Source, WorkerConfig,
     values::{shown_duration, shown_size},
 };
 
@@ -133,6 +134,7 @@ impl fmt::Display for Config {
             if let Some(reuse) = &worker.reuse {
                 write!(f, "{reuse}")?;
             }
+            write_reach(f, worker)?;
             for key in worker.config.keys() {
                 writeln!(f, "config.{} = \"***\"", quoted(key))?;
             }
@@ -157,6 +159,13 @@ impl fmt::Display for Limits {
             sends,
             log_bytes,
             tables,
+            sql_rows,
+            statement_timeout,
+            database_bytes,
+            http_connections,
+            http_requests,
+            http_transfer_bytes,
+            http_header_bytes,
         } = self;
         writeln!(f, "memory = \"{}\"", shown_size(memory_bytes))?;
         writeln!(f, "deadline = \"{}\"", shown_duration(deadline))?;
@@ -170,7 +179,16 @@ impl fmt::Display for Limits {
         writeln!(f, "payload = \"{}\"", shown_size(payload_bytes))?;
         writeln!(f, "sends = {sends}")?;
         writeln!(f, "log = \"{}\"", shown_size(log_bytes))?;
-        writeln!(f, "tables = {tables}")
+        writeln!(f, "tables = {tables}")?;
+        writeln!(f, "sql_rows = {sql_rows}")?;
+        let timeout = shown_duration(statement_timeout);
+        writeln!(f, "statement_timeout = \"{timeout}\"")?;
+        writeln!(f, "database_size = \"{}\"", shown_size(database_bytes))?;
+        writeln!(f, "http_connections = {http_connections}")?;
+        writeln!(f, "http_requests = {http_requests}")?;
+        let transfer = shown_size(http_transfer_bytes);
+        writeln!(f, "http_transfer = \"{transfer}\"")?;
+        writeln!(f, "http_headers = \"{}\"", shown_size(http_header_bytes))
     }
 }
 
@@ -187,6 +205,48 @@ impl fmt::Display for Reuse {
         }
         writeln!(f, "reuse.age = \"{}\"", shown_duration(age))
     }
+}
+
+/// What a worker may reach; of its secrets, where they are kept.
+fn write_reach(f: &mut fmt::Formatter<'_>, worker: &WorkerConfig) -> fmt::Result {
+    let list = |texts: Vec<String>| {
+        let texts: Vec<_> = texts.iter().map(|text| quoted(text)).collect();
+        format!("[{}]", texts.join(", "))
+    };
+    let Grants {
+        bus,
+        sql,
+        outgoing_http,
+        private_addresses,
+    } = &worker.grants;
+    match bus {
+        None => writeln!(f, "bus = \"*\"")?,
+        Some(types) => {
+            let types = types.iter().map(ToString::to_string).collect();
+            writeln!(f, "bus = {}", list(types))?;
+        }
+    }
+    writeln!(f, "sql = {sql}")?;
+    if let Some(origins) = outgoing_http {
+        let origins = origins.iter().map(ToString::to_string).collect();
+        writeln!(f, "outgoing_http = {}", list(origins))?;
+    }
+    if !private_addresses.is_empty() {
+        let ranges = private_addresses.iter().map(ToString::to_string).collect();
+        writeln!(f, "private_addresses = {}", list(ranges))?;
+    }
+    if let Some(file) = &worker.outgoing_ca_file {
+        writeln!(f, "outgoing_ca_file = {}", quoted(&file.to_string_lossy()))?;
+    }
+    for (name, source) in &worker.secrets {
+        let (kind, place) = match source {
+            SecretSource::File(file) => ("file", file.to_string_lossy()),
+            SecretSource::Variable { name, .. } => ("env", name.into()),
+        };
+        let (name, place) = (quoted(name), quoted(&place));
+        writeln!(f, "secrets.{name} = {{ {kind} = {place} }}")?;
+    }
+    Ok(())
 }
 
 impl fmt::Display for LogFormat {

@@ -1,21 +1,23 @@
 //! Every key there is, with what sets it and what it allows. A new key is one entry here, one field
 //! in its struct and one paragraph in `config/warren.toml`.
 
+mod limits;
 mod reuse;
 
 use std::{ops::RangeInclusive, time::Duration};
 
 use warren_bus::BrokerFiles;
 use warren_protocol::WorkerType;
-use warren_runtime::MAX_TABLE_ELEMENTS;
 
 use super::{
     Config, Limits, Log, Mistake, Peers, WorkerConfig,
+    reach::REACH,
     read::{Key, Report, names, set},
     tree::Node,
     values::{self, text},
 };
 
+pub(super) use limits::LIMITS;
 #[cfg(test)]
 pub(super) use reuse::REUSE;
 
@@ -33,24 +35,9 @@ const LONGEST_DEADLINE: Duration = Duration::from_secs(25 * 60);
 /// No wait in this program is meant to be longer; sums of two stay far from overflowing.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 const SHORTEST: Duration = Duration::from_millis(1);
-/// One page of WebAssembly, and all that 32 bits can address.
-const MEMORY: RangeInclusive<u64> = 64 << 10..=4 << 30;
-/// RabbitMQ takes no message beyond 512 MiB, however it is configured.
-const PAYLOAD: RangeInclusive<u64> = 1 << 10..=512 << 20;
-/// Each running instance keeps its stack and memory; thousands are a slip of the keyboard.
-const CONCURRENCY: RangeInclusive<u32> = 1..=10_000;
-const HOST_CALLS: RangeInclusive<u32> = 1..=u32::MAX;
-/// All of them are one message, and are in memory until the run has ended.
-const SENDS: RangeInclusive<u32> = 0..=100_000;
-/// A run that writes more is no log.
-const LOG_BYTES: RangeInclusive<u64> = 0..=1 << 30;
-#[allow(clippy::cast_possible_truncation, reason = "a million")]
-const TABLES: RangeInclusive<u32> = 1..=MAX_TABLE_ELEMENTS as u32;
-const ATTEMPTS: RangeInclusive<u32> = 1..=1000;
 /// Each is a file of the plugin's size.
 const VERSIONS: RangeInclusive<u32> = 0..=100;
 const COMPILE_CACHE: RangeInclusive<u64> = 0..=1 << 40;
-const BREAKER: RangeInclusive<u32> = 0..=10_000;
 /// RabbitMQ looks at its deliveries once a minute.
 const CONSUMER_TIMEOUT: RangeInclusive<Duration> =
     Duration::from_secs(60)..=Duration::from_secs(24 * 60 * 60);
@@ -265,89 +252,6 @@ pub(super) const LOG: &[Key<Log>] = &[
     },
 ];
 
-/// Under `[limits]`, and under `[workers.TYPE]` for one type.
-pub(super) const LIMITS: &[Key<Limits>] = &[
-    Key {
-        name: "memory",
-        set: |limits, node, report| {
-            report.put(&mut limits.memory_bytes, values::size(node, MEMORY));
-        },
-    },
-    Key {
-        name: "deadline",
-        set: |limits, node, report| {
-            let value = values::duration(node, SHORTEST..=LONGEST_DEADLINE);
-            report.put(&mut limits.deadline, value);
-        },
-    },
-    Key {
-        name: "cpu",
-        set: |limits, node, report| {
-            let value = values::duration(node, SHORTEST..=LONGEST_DEADLINE);
-            report.put(&mut limits.cpu, value);
-        },
-    },
-    Key {
-        name: "host_calls",
-        set: |limits, node, report| {
-            report.put(&mut limits.host_calls, values::number(node, HOST_CALLS));
-        },
-    },
-    Key {
-        name: "concurrency",
-        set: |limits, node, report| {
-            let value = values::number(node, CONCURRENCY).map(|number| number as usize);
-            report.put(&mut limits.concurrency, value);
-        },
-    },
-    Key {
-        name: "attempts",
-        set: |limits, node, report| {
-            report.put(&mut limits.attempts, values::number(node, ATTEMPTS));
-        },
-    },
-    Key {
-        name: "retry_base",
-        set: |limits, node, report| {
-            let value = values::duration(node, SHORTEST..=LONGEST_WAIT);
-            report.put(&mut limits.retry_base, value);
-        },
-    },
-    Key {
-        name: "retry_cap",
-        set: |limits, node, report| {
-            let value = values::duration(node, SHORTEST..=LONGEST_WAIT);
-            report.put(&mut limits.retry_cap, value);
-        },
-    },
-    Key {
-        name: "breaker",
-        set: |limits, node, report| {
-            report.put(&mut limits.breaker, values::number(node, BREAKER));
-        },
-    },
-    Key {
-        name: "payload",
-        set: |limits, node, report| {
-            report.put(&mut limits.payload_bytes, values::size(node, PAYLOAD));
-        },
-    },
-    Key {
-        name: "sends",
-        set: |limits, node, report| report.put(&mut limits.sends, values::number(node, SENDS)),
-    },
-    Key {
-        name: "log",
-        set: |limits, node, report| {
-            report.put(&mut limits.log_bytes, values::size(node, LOG_BYTES));
-        },
-    },
-    Key {
-        name: "tables",
-        set: |limits, node, report| report.put(&mut limits.tables, values::number(node, TABLES)),
-    },
-];
-
 /// Under `[workers.TYPE]`, beside the limits.
 pub(super) const WORKER: &[Key<WorkerConfig>] = &[
     Key {
@@ -482,8 +386,12 @@ fn read_limits(limits: &mut Limits, node: &Node, report: &mut Report) {
 
 fn read_worker(worker: &mut WorkerConfig, node: &Node, report: &mut Report) {
     for entry in report.entries(node) {
-        if !set(LIMITS, &mut worker.limits, entry, report) && !set(WORKER, worker, entry, report) {
-            let known: Vec<_> = names(LIMITS).chain(names(WORKER)).collect();
+        if !set(LIMITS, &mut worker.limits, entry, report)
+            && !set(WORKER, worker, entry, report)
+            && !set(REACH, worker, entry, report)
+        {
+            let known = names(LIMITS).chain(names(WORKER)).chain(names(REACH));
+            let known: Vec<_> = known.collect();
             report.unknown(entry, &known, &paths());
         }
     }

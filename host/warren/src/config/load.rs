@@ -1,4 +1,4 @@
-//! From the sources to one [`Config`]: files are found and read here, and nowhere else.
+//! From the sources to one [`Config`]: configuration files are found and read here, and nowhere else.
 
 use std::{
     collections::BTreeMap,
@@ -11,6 +11,7 @@ use super::{
     Config, DEFAULT_FILE, Mistake, Mistakes, Place, Source, Sources, broker_access, from_json,
     from_toml,
     keys::{self, Draft, MICROSERVICES_JS},
+    reach,
     read::{Report, closest},
     text::Text,
     tree::Node,
@@ -58,6 +59,16 @@ pub(super) const VARIABLES: &[(&str, &str)] = &[
     ("WARREN_LIMITS_SENDS", "limits.sends"),
     ("WARREN_LIMITS_LOG", "limits.log"),
     ("WARREN_LIMITS_TABLES", "limits.tables"),
+    ("WARREN_LIMITS_SQL_ROWS", "limits.sql_rows"),
+    (
+        "WARREN_LIMITS_STATEMENT_TIMEOUT",
+        "limits.statement_timeout",
+    ),
+    ("WARREN_LIMITS_DATABASE_SIZE", "limits.database_size"),
+    ("WARREN_LIMITS_HTTP_CONNECTIONS", "limits.http_connections"),
+    ("WARREN_LIMITS_HTTP_REQUESTS", "limits.http_requests"),
+    ("WARREN_LIMITS_HTTP_TRANSFER", "limits.http_transfer"),
+    ("WARREN_LIMITS_HTTP_HEADERS", "limits.http_headers"),
 ];
 /// What the container files of MicroServices.js set. Counts where `WARREN_BROKER` is not set.
 const BROKER_ALIAS: &str = "BROKER_URL";
@@ -103,6 +114,7 @@ pub(super) fn merge(
     } = draft;
     if let Some(workers) = workers {
         keys::read_workers(&mut config, &workers, &mut report);
+        reach::check(&mut config, &workers, sources, &mut report);
     }
     report.mistakes.extend(same_port(&config, &report));
     report.mistakes.extend(longer_than_held(&config, &report));
@@ -200,7 +212,10 @@ fn read_environment(
 }
 
 /// A variable with a text in it: container files often set what they do not mean to the empty text.
-fn variable<'a>(environment: &'a BTreeMap<String, String>, name: &str) -> Option<&'a str> {
+pub(super) fn variable<'a>(
+    environment: &'a BTreeMap<String, String>,
+    name: &str,
+) -> Option<&'a str> {
     environment
         .get(name)
         .map(String::as_str)

@@ -2,6 +2,7 @@
 
 mod broker_access;
 mod microservices_js;
+mod reach;
 mod reads;
 mod refuses;
 mod shipped;
@@ -18,6 +19,7 @@ use super::{
     WorkerConfig,
     keys::{self, BROKER_TLS, LIMITS, LOG, REUSE, WORKER},
     load::{VARIABLES, find_file, load, merge},
+    reach::REACH,
     read::{Report, names},
 };
 
@@ -50,6 +52,7 @@ fn with(environment: &[(&str, &str)], options: &[(&'static str, &'static str, &s
                 text: (*text).to_owned(),
             })
             .collect(),
+        without_secrets: false,
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
     dispatch,
     equip::Equipment,
     host::Host,
+    reach::NotGranted,
     registry::{Seat, Version, file_name},
     telemetry::logs::MANAGER_TARGET,
 };
@@ -53,6 +54,16 @@ impl From<LoadError> for Rejection {
     }
 }
 
+impl From<NotGranted> for Rejection {
+    fn from(error: NotGranted) -> Self {
+        Self {
+            step: "grant",
+            error: error.to_string(),
+            wanted: None,
+        }
+    }
+}
+
 impl Stage {
     pub(super) fn new(host: Arc<Host>, equipment: Arc<Equipment>) -> Self {
         Self { host, equipment }
@@ -73,6 +84,7 @@ impl Stage {
         yielding: &[PathBuf],
         proven: bool,
     ) -> Result<Placed, Rejection> {
+        let plugin = self.equipment.grant(plugin, file)?;
         let worker_type = plugin.description.worker_type.clone();
         self.check_pin(&worker_type, &plugin, file)?;
         self.check_path(&worker_type, &plugin, file, yielding)?;

@@ -56,10 +56,19 @@ impl State {
         ended.map(drop)
     }
 
+    /// Ends the open transaction without its effects, if there is one.
+    pub(super) async fn roll_back_open(&mut self) -> bool {
+        let was_open = self.run.sql.transactions.open.take().is_some();
+        if was_open {
+            self.abandon().await;
+        }
+        was_open
+    }
+
     /// SQLite keeps a transaction open that it cannot commit, and what the run executes next would
     /// be lost with it.
     async fn abandon(&mut self) {
-        let undone = self.sql_execute("ROLLBACK".to_owned(), Vec::new()).await;
+        let undone = self.execute_now("ROLLBACK".to_owned(), Vec::new()).await;
         if undone.is_err()
             && let Some(connection) = self.run.sql.connection.take()
         {
@@ -158,7 +167,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        Call, Databases, GuestMetrics, InstanceMetrics, Limits, Occasion, Worker,
+        Call, Databases, GuestMetrics, InstanceMetrics, Limits, Occasion, Outgoing, Reach, Worker,
         bindings::warren::worker::sql, state::Run,
     };
 
@@ -185,6 +194,8 @@ mod tests {
                 databases: Arc::new(Databases::new(folder.path().to_owned())),
                 reuse: None,
                 instances: Arc::new(InstanceMetrics::new(&Registry::new()).unwrap()),
+                reach: Reach::default(),
+                outgoing: Arc::new(Outgoing::new(&Registry::new()).unwrap()),
             });
             let fixture = Self {
                 worker,
@@ -332,5 +343,29 @@ mod tests {
         HostTransaction::drop(&mut run, dropped).await.unwrap();
         execute(&mut run, "INSERT INTO t VALUES (2)").await.unwrap();
         assert_eq!(fixture.numbers().await, [2]);
+    }
+
+    #[tokio::test]
+    async fn a_statement_that_takes_too_long_ends_its_transaction() {
+        let mut fixture = Fixture::new(&["CREATE TABLE t (n)"]).await;
+        let worker = Arc::get_mut(&mut fixture.worker).unwrap();
+        worker.limits.statement_timeout = Duration::from_millis(100);
+        let mut run = fixture.run();
+        let slow = begin(&mut run).await;
+        insert(&mut run, &slow, 1).await.unwrap();
+        let endless = "INSERT INTO t WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 \
+                       FROM r) SELECT count(*) FROM r"
+            .to_owned();
+        let stopped = HostTransaction::execute(&mut run, lend(&slow), endless, Vec::new()).await;
+        let stopped = stopped.unwrap();
+        assert!(
+            matches!(&stopped, Err(Error::Unavailable(text)) if text.contains("rolled back")),
+            "{stopped:?}"
+        );
+        // What comes next must not be taken for a part of it.
+        is_over(insert(&mut run, &slow, 2).await);
+        is_over(commit(&mut run, &slow).await);
+        execute(&mut run, "INSERT INTO t VALUES (3)").await.unwrap();
+        assert_eq!(fixture.numbers().await, [3]);
     }
 }

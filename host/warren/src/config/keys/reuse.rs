@@ -2,7 +2,7 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use super::{MEMORY, paths};
+use super::{limits::MEMORY, paths};
 use crate::config::{
     Reuse, WorkerConfig,
     read::{Key, Report, names, set},

@@ -83,6 +83,7 @@ fn every_key_is_read() {
         sends: 0,
         log_bytes: 0,
         tables: 1_000_000,
+        ..Limits::default()
     };
     assert_eq!(config.limits, limits);
     let expected = WorkerConfig {

@@ -19,9 +19,18 @@ fn the_shipped_file_says_what_the_defaults_are() {
 #[test]
 fn the_example_worker_of_the_shipped_file_is_right() {
     let (_, workers) = SHIPPED.split_once("# [workers.WB]").unwrap();
-    let config = good(&format!("[workers.WB]\n{}", uncommented(workers)));
+    // The secrets are in no file here.
+    let sources = Sources {
+        without_secrets: true,
+        ..Sources::default()
+    };
+    let example = format!("[workers.WB]\n{}", uncommented(workers));
+    let file = Some(("w.toml".into(), example));
+    let config = merge(file, &sources, Report::default()).unwrap();
     let worker = worker(&config, "WB");
     assert_eq!(worker.config["greeting"], "hello");
+    let names: Vec<_> = worker.secrets.keys().collect();
+    assert_eq!(names, ["api_key", "token"]);
     assert_eq!(worker.reuse, Some(Reuse::default()));
 }
 
@@ -33,8 +42,9 @@ fn the_shipped_file_shows_every_key() {
         .chain(names(LIMITS))
         .chain(names(WORKER))
         .chain(names(REUSE))
+        .chain(names(REACH))
         // These are tables.
-        .filter(|name| !["config", "reuse"].contains(name));
+        .filter(|name| !["config", "reuse", "secrets"].contains(name));
     let top = keys::paths().into_iter().filter(|path| !path.contains('.'));
     for key in own.map(str::to_owned).chain(top) {
         assert!(

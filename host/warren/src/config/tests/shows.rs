@@ -36,6 +36,8 @@ fn a_configuration_shows_itself_as_one_that_means_the_same() {
         "",
         "broker = [\"amqp://a\", \"amqps://b:1/v\"]\nkeepalive = \"1500ms\"\nlimits.memory = 70001",
         "[peers]\nexpose = [\"WB\", \"a.b\"]\nenabled = false\nrequest_field = \"request\"",
+        "[workers.WB]\nbus = []\nsql = false\noutgoing_http = []\nstatement_timeout = \"250ms\"",
+        "[workers.WB]\nbus = [\"WA\"]\noutgoing_http = [\"https://a\", \"http://[::1]:8080\"]\nprivate_addresses = [\"::1\", \"10.0.0.0/8\"]",
         "plugins = 'a\"\\b'\n[workers.\"a.b\"]\nhttp_path = \"/m\"\ndeadline = \"2m\"\nconfig.\"x y\" = \"***\"\nreuse = { calls = 3, age = \"1h\", memory = 70001 }",
         "[workers.WB]\nreuse = true",
     ] {
@@ -58,7 +60,7 @@ the configuration has 2 mistakes:
 
   w.toml:3:1 (key limits.memroy)
     unknown key `memroy`
-    -> did you mean `memory`? known here: memory, deadline, cpu, host_calls, concurrency, attempts, retry_base, retry_cap, breaker, payload, sends, log, tables
+    -> did you mean `memory`? known here: memory, deadline, cpu, host_calls, concurrency, attempts, retry_base, retry_cap, breaker, payload, sends, log, tables, sql_rows, statement_timeout, database_size, http_connections, http_requests, http_transfer, http_headers
 "
     );
 }

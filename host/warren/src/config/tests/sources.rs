@@ -62,6 +62,13 @@ fn every_variable_sets_its_key() {
         ("WARREN_LIMITS_SENDS", "14"),
         ("WARREN_LIMITS_LOG", "15KiB"),
         ("WARREN_LIMITS_TABLES", "16"),
+        ("WARREN_LIMITS_SQL_ROWS", "12"),
+        ("WARREN_LIMITS_STATEMENT_TIMEOUT", "13s"),
+        ("WARREN_LIMITS_DATABASE_SIZE", "14MiB"),
+        ("WARREN_LIMITS_HTTP_CONNECTIONS", "15"),
+        ("WARREN_LIMITS_HTTP_REQUESTS", "16"),
+        ("WARREN_LIMITS_HTTP_TRANSFER", "17MiB"),
+        ("WARREN_LIMITS_HTTP_HEADERS", "18KiB"),
     ];
     let tested: Vec<_> = environment.iter().map(|(name, _)| *name).collect();
     assert_eq!(
@@ -130,6 +137,14 @@ fn every_variable_sets_its_key() {
     assert_eq!((seconds(limits.cpu), limits.host_calls), (12, 13));
     assert_eq!((limits.sends, limits.tables), (14, 16));
     assert_eq!(limits.log_bytes, 15 << 10);
+    assert_eq!(
+        (limits.sql_rows, seconds(limits.statement_timeout)),
+        (12, 13)
+    );
+    assert_eq!(limits.database_bytes, 14 << 20);
+    assert_eq!((limits.http_connections, limits.http_requests), (15, 16));
+    assert_eq!(limits.http_transfer_bytes, 17 << 20);
+    assert_eq!(limits.http_header_bytes, 18 << 10);
     assert_eq!(config.warnings, [""; 0]);
 }
 

@@ -1,0 +1,67 @@
+//! Admits a plugin: compares what it imports with what the operator grants to its type, and reads
+//! what its version is given.
+
+use std::{fmt, path::Path};
+
+use warren_protocol::WorkerType;
+use warren_runtime::{Plugin, Reach, Secrets, Standing, needs};
+
+use crate::{
+    config::{self, WorkerConfig},
+    equip::Equipment,
+    registry::file_name,
+};
+
+/// Why a plugin may not work, with what the operator can write to change that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NotGranted(String);
+
+impl fmt::Display for NotGranted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "grant: {}", self.0)
+    }
+}
+
+impl Equipment {
+    /// The plugin with what its type is granted. Files are read anew for each version.
+    pub(crate) fn grant(&self, plugin: Plugin, file: &Path) -> Result<Plugin, NotGranted> {
+        let worker_type = &plugin.description.worker_type;
+        let own = self.config.workers.get(worker_type);
+        let own = own.map_or_else(WorkerConfig::default, Clone::clone);
+        let reach = reach(worker_type, own)?;
+        let missing: Vec<String> = needs(plugin.imports(), &reach.grants, worker_type)
+            .into_iter()
+            .filter_map(|need| match need.standing {
+                Standing::Missing(remedy) => {
+                    Some(format!("{} ({}); {remedy}", need.import, need.gives))
+                }
+                Standing::Granted | Standing::Refusing(_) => None,
+            })
+            .collect();
+        if missing.is_empty() {
+            return Ok(plugin.granted(reach));
+        }
+        Err(NotGranted(format!(
+            "{} imports what worker type {worker_type} is not granted: {}",
+            file_name(file),
+            missing.join("; and ")
+        )))
+    }
+}
+
+fn reach(worker_type: &WorkerType, own: WorkerConfig) -> Result<Reach, NotGranted> {
+    let unread =
+        |what: &str, problem| NotGranted(format!("{what} of [workers.{worker_type}]: {problem}"));
+    let secrets =
+        config::read_secrets(&own.secrets).map_err(|problem| unread("the secrets", problem))?;
+    let trust = own.outgoing_ca_file.as_deref();
+    let trust = trust
+        .map(config::read_authorities)
+        .transpose()
+        .map_err(|problem| unread("outgoing_ca_file", problem))?;
+    Ok(Reach {
+        grants: own.grants,
+        secrets: Secrets::new(secrets),
+        trust,
+    })
+}
