@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    commands::{Reach, dlq, plugins, topology},
+    commands::{Reach, check, dlq, plugins, topology},
     config::{Given, Sources},
 };
 
@@ -31,6 +31,7 @@ Examples:
   warren dlq ls                     what was given up, by type and reason
   warren dlq replay WB --since 2h   run it again, after the mistake is mended
   warren topology check             is everything on the broker as it should be?
+  warren check db.wasm              what a file is, and whether it would be loaded
   warren plugins rollback WB        let the version before serve again"
 )]
 pub struct Cli {
@@ -112,6 +113,20 @@ port: /peers lists the workers.")]
         #[command(subcommand)]
         command: dlq::Dlq,
     },
+    /// Say what a plugin file is, what it wants, and whether it would be loaded
+    #[command(long_about = check::ABOUT, after_long_help = check::AFTER)]
+    Check {
+        /// The files
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// The configuration of the host that is to load them
+        /// [default: config/warren.toml if it exists] [env: WARREN_CONFIG]
+        #[arg(long, value_name = "CONFIG")]
+        config: Option<PathBuf>,
+        /// Answer in JSON, one object per line, for programs
+        #[arg(long)]
+        json: bool,
+    },
     /// List the versions of the workers of a host, go back to an earlier one
     #[command(long_about = plugins::ABOUT, after_long_help = plugins::AFTER)]
     Plugins {
@@ -162,6 +177,10 @@ impl Command {
             },
             Self::Dlq { reach, .. } | Self::Topology { reach, .. } => reach.options(),
             Self::Plugins { place, .. } => place.options(),
+            Self::Check { config, .. } => Options {
+                config: config.clone(),
+                ..Options::default()
+            },
         }
     }
 }

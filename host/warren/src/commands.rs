@@ -6,6 +6,7 @@
 //! what only looks changes nothing on the broker, and nothing is taken off a queue unless the
 //! command says so by its name.
 
+pub mod check;
 pub mod dlq;
 mod filter;
 mod letter;
@@ -74,6 +75,7 @@ pub async fn run(command: &Command, config: &Config) -> anyhow::Result<Verdict> 
     let done = match command {
         Command::Dlq { reach, command } => dlq::run(config, reach, command).await,
         Command::Topology { reach, command } => topology::run(config, reach, command).await,
+        Command::Check { files, json, .. } => check::run(config, files, *json).await,
         Command::Plugins { place, command } => plugins::run(config, place, command).await,
         Command::Run { .. } | Command::Dev { .. } | Command::Manager { .. } => {
             bail!("this command runs a host")

@@ -62,7 +62,10 @@ fn main() -> ExitCode {
         Command::Run { .. } => What::Host,
         Command::Dev { folder, .. } => What::Dev(folder),
         Command::Manager { .. } => What::Manager,
-        command @ (Command::Dlq { .. } | Command::Topology { .. } | Command::Plugins { .. }) => {
+        command @ (Command::Check { .. }
+        | Command::Dlq { .. }
+        | Command::Plugins { .. }
+        | Command::Topology { .. }) => {
             return operate(&command, &config);
         }
     };

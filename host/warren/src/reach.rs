@@ -49,6 +49,40 @@ impl Equipment {
     }
 }
 
+impl Equipment {
+    /// Whether the plugin may be what it says that it is: its type may be promised to one file, or
+    /// to one build.
+    ///
+    /// # Errors
+    /// A text that names both.
+    pub(crate) fn check_pin(&self, plugin: &Plugin, name: &str) -> Result<(), String> {
+        let worker_type = &plugin.description.worker_type;
+        let Some(own) = self.config.workers.get(worker_type) else {
+            return Ok(());
+        };
+        if let Some(pinned) = &own.plugin
+            && *pinned != name
+        {
+            return Err(format!(
+                "worker type {worker_type} belongs to {pinned} (`plugin` in \
+                 [workers.{worker_type}]), and {name} says that it is {worker_type}: remove \
+                 {name}, or name it there"
+            ));
+        }
+        if let Some(pinned) = &own.sha256
+            && *pinned != plugin.digest
+        {
+            return Err(format!(
+                "{name} has the SHA-256 {}, and worker type {worker_type} may only be {pinned} \
+                 (`sha256` in [workers.{worker_type}]): deploy that build, or write this digest \
+                 there",
+                plugin.digest
+            ));
+        }
+        Ok(())
+    }
+}
+
 fn reach(worker_type: &WorkerType, own: WorkerConfig) -> Result<Reach, NotGranted> {
     let unread =
         |what: &str, problem| NotGranted(format!("{what} of [workers.{worker_type}]: {problem}"));

@@ -240,3 +240,64 @@ async fn a_type_that_is_pinned_takes_no_other_file_and_no_other_build() {
     assert_eq!(host.get("/movies/").await.status, 200);
     assert_eq!(arrival(&host, "WD").await["version"], "1.0.0");
 }
+
+#[tokio::test]
+async fn a_file_is_explained_before_it_is_deployed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: Vec<u8>| {
+        let file = folder.path().join(name);
+        fs::write(&file, content).unwrap();
+        file.to_string_lossy().into_owned()
+    };
+    let check = async |file: &str, more: &[&str]| {
+        let command = Command::new(None, "check").with(file);
+        let command = more
+            .iter()
+            .fold(command, |command, word| command.with(word));
+        command.run().await
+    };
+    let good = file("rest.wasm", plugin("rest"));
+    let ran = check(&good, &[]).await;
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    has(
+        &ran.text(),
+        [
+            "warren:worker@0.1.0",
+            "type      WA",
+            "answers HTTP under /movies/",
+            &digest_of(&plugin("rest")),
+            "compiled in",
+            "warren:worker/bus@0.1.0",
+            "would load it",
+        ],
+    );
+    // What it wants and does not have, with the line that gives it.
+    let wants = file("reacher.wasm", plugin("reacher"));
+    let ran = check(&wants, &["--json"]).await;
+    assert_eq!(ran.code, Some(1));
+    let report = &ran.json()[0];
+    assert_eq!(
+        (&report["loads"], &report["step"]),
+        (&json!(false), &json!("grant"))
+    );
+    has(
+        report["error"].as_str().unwrap(),
+        ["outgoing-handler", "outgoing_http"],
+    );
+    let granted = folder.path().join("warren.toml");
+    fs::write(
+        &granted,
+        "[workers.FR]\noutgoing_http = [\"https://example.com\"]\n",
+    )
+    .unwrap();
+    let config = format!("--config={}", granted.display());
+    assert_eq!(check(&wants, &[&config]).await.code, Some(0));
+
+    let text = file("notes.wasm", b"no plugin".to_vec());
+    let ran = check(&text, &[]).await;
+    assert_eq!(ran.code, Some(1));
+    has(&ran.text(), ["`validate`", "it is not WebAssembly"]);
+    let ran = check("missing.wasm", &[]).await;
+    assert_eq!(ran.code, Some(1));
+    has(&ran.text(), ["`read`"]);
+}

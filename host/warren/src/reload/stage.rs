@@ -86,7 +86,12 @@ impl Stage {
     ) -> Result<Placed, Rejection> {
         let plugin = self.equipment.grant(plugin, file)?;
         let worker_type = plugin.description.worker_type.clone();
-        self.check_pin(&worker_type, &plugin, file)?;
+        let pinned = self.equipment.check_pin(&plugin, &file_name(file));
+        pinned.map_err(|error| Rejection {
+            step: "claim",
+            error,
+            wanted: None,
+        })?;
         self.check_path(&worker_type, &plugin, file, yielding)?;
         let before = self.seat_of(file);
         let seat = self.host.registry.get(&worker_type);
@@ -117,44 +122,6 @@ impl Stage {
                 version: self.arrive(id, version).await?,
             }),
         }
-    }
-
-    /// The type may be promised to one file, or to one build.
-    fn check_pin(
-        &self,
-        worker_type: &WorkerType,
-        plugin: &Plugin,
-        file: &Path,
-    ) -> Result<(), Rejection> {
-        let rejection = |error: String| Rejection {
-            step: "claim",
-            error,
-            wanted: None,
-        };
-        let Some(own) = self.equipment.config.workers.get(worker_type) else {
-            return Ok(());
-        };
-        let name = file_name(file);
-        if let Some(pinned) = &own.plugin
-            && *pinned != name
-        {
-            return Err(rejection(format!(
-                "worker type {worker_type} belongs to {pinned} (`plugin` in \
-                 [workers.{worker_type}]), and {name} says that it is {worker_type}: remove \
-                 {name}, or name it there"
-            )));
-        }
-        if let Some(pinned) = &own.sha256
-            && *pinned != plugin.digest
-        {
-            return Err(rejection(format!(
-                "{name} has the SHA-256 {}, and worker type {worker_type} may only be {pinned} \
-                 (`sha256` in [workers.{worker_type}]): deploy that build, or write this digest \
-                 there",
-                plugin.digest
-            )));
-        }
-        Ok(())
     }
 
     /// Takes away the worker of a file, if it has one.
