@@ -171,8 +171,9 @@ fn read_unit(
     const ADDRESS_BYTES: u8 = 4;
     let program = table.program(DebugLineOffset(start), ADDRESS_BYTES, None, None)?;
     let mut rows = program.rows();
-    // The row before: what it says holds up to the next one.
-    let mut before: Option<(u64, u64, Option<(u64, u64)>)> = None;
+    // The row before (address, file, and line and column): what it says holds up to the next one.
+    type Row = (u64, u64, Option<(u64, u64)>);
+    let mut before: Option<Row> = None;
     let mut is_dead = true;
     while let Some((header, row)) = rows.next_row()? {
         let address = row.address();

@@ -302,7 +302,10 @@ mod tests {
             ground.keep(content, since);
         }
         assert_eq!(ground.kept(), ["d", "c", "b"]);
-        assert_eq!(ground.versions.types(), [ground.worker_type.clone()]);
+        assert_eq!(
+            ground.versions.types(),
+            std::slice::from_ref(&ground.worker_type)
+        );
         let none = Ground::new(0);
         none.keep("a", 0);
         assert!(none.kept().is_empty());

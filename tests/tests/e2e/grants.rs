@@ -13,7 +13,7 @@ use tokio::{
 };
 use warren_tests::{Host, Setup, Site, eventually, host::plugin, http::Response};
 
-use crate::{has, problem};
+use crate::{has, problem, reload::arrival};
 
 const SECRETS: [&str; 2] = ["s3cret-of-a-file", "s3cret-of-the-environment"];
 
@@ -68,11 +68,13 @@ async fn a_plugin_that_wants_more_than_it_is_granted_is_refused_with_the_line_to
         host.logged("plugin rejected", [file, import]).await;
     }
     // The others serve.
+    arrival(&host, "FH").await;
     assert_eq!(host.get("/faulty/?do=echo").await.status, 200);
-    has(
-        &host.admin("/readyz").await.text(),
-        ["reacher.wasm", "outgoing_http"],
-    );
+    eventually("readiness names what is missing", async || {
+        let text = host.admin("/readyz").await.text();
+        (text.contains("reacher.wasm was rejected") && text.contains("outgoing_http")).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -55,7 +55,8 @@ async fn the_lists_say_what_serves(site: &Site) {
     let host = Setup::new(site).with_movies().start().await;
     host.drop_in("broken.wasm", "not a plugin");
     let broken = eventually("the broken file is listed", async || {
-        host.file("broken.wasm").await
+        let file = host.file("broken.wasm").await?;
+        (file["state"] != "loading").then_some(file)
     })
     .await;
     assert_eq!(
@@ -69,7 +70,7 @@ async fn the_lists_say_what_serves(site: &Site) {
     let pilot = host.file("pilot.wasm").await.unwrap();
     assert_eq!(
         keys(&pilot),
-        "compile_ms digest file size_bytes state type version"
+        "cached compile_ms digest file proven size_bytes state type version"
     );
     assert_eq!(pilot["size_bytes"], plugin("pilot").len());
     assert_eq!(
@@ -80,7 +81,8 @@ async fn the_lists_say_what_serves(site: &Site) {
     let worker = host.worker("WA").await.unwrap();
     assert_eq!(
         keys(&worker),
-        "concurrency digest http_path id in_flight pausing plugin summary takes_jobs type version"
+        "concurrency digest http_path id idle_instances in_flight pausing plugin summary takes_jobs type \
+         version"
     );
     assert_eq!(worker["plugin"], "rest.wasm");
     assert_eq!(worker["http_path"], "/movies/");

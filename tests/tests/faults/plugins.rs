@@ -174,12 +174,6 @@ async fn swaps(mut row: Row, site: &Site, ledger: &Ledger) -> (Row, Arc<Host>) {
         if n % (n_swaps / 10).max(1) == 0 {
             resident.push(usage(host.pid()).rss_kib);
         }
-        if n % 100 == 0 {
-            eprintln!(
-                "{n} of {n_swaps} swaps, {} KiB resident",
-                usage(host.pid()).rss_kib
-            );
-        }
     }
     stop.store(true, Ordering::Relaxed);
     for client in clients {

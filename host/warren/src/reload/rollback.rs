@@ -169,12 +169,13 @@ impl Reload {
             let decision = decision
                 .filter(|hold| in_folder.is_some_and(|digest| digest.to_string() == hold.digest));
             match decision {
-                Some(hold) if hold.serve != plugin.digest.to_string() => {
-                    if !self.serve_instead(&file, &worker_type, hold).await {
+                Some(hold) if hold.serve == plugin.digest.to_string() => {}
+                Some(hold) => {
+                    let serves = self.serve_instead(&file, &worker_type, hold).await;
+                    if !serves {
                         self.release(&worker_type);
                     }
                 }
-                Some(_) => {}
                 // The next scan finds the file new, and tries it again.
                 None if held.is_some() => {
                     self.hopeless.clear();

@@ -120,17 +120,31 @@ impl Changes {
         if id.is_none() {
             return;
         }
-        let notice = self.notice.clone();
+        let (notice, folder) = (self.notice.clone(), self.folder.clone());
+        // The parent tells of its other entries, too.
+        let is_meant = move |path: &PathBuf| {
+            path.starts_with(&folder) || path.file_name() == folder.file_name()
+        };
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // An error may have swallowed a change.
-            if event.map_or(true, |event| is_change(&event.kind)) {
+            let is_one = event.map_or(true, |event| {
+                // Without a path: some were lost.
+                is_change(&event.kind)
+                    && (event.paths.is_empty() || event.paths.iter().any(&is_meant))
+            });
+            if is_one {
                 let _ = notice.try_send(());
             }
         })
         .and_then(|mut watcher| {
             watcher.watch(&self.folder, self.recursive)?;
-            // Whoever replaces the folder itself, or what a link leads to, changes its parent.
-            if let Some(parent) = self.folder.parent().filter(|parent| parent.is_dir()) {
+            // Whoever replaces the folder itself, or a link that leads to it, changes its parent.
+            let parent = match self.folder.parent() {
+                Some(parent) if parent.as_os_str().is_empty() => Some(Path::new(".")),
+                parent => parent,
+            };
+            if let Some(parent) = parent {
+                // Where that is forbidden, looking from time to time has to do.
                 let _ = watcher.watch(parent, RecursiveMode::NonRecursive);
             }
             Ok(watcher)
