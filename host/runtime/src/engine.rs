@@ -80,7 +80,7 @@ struct Inner {
     scheduling: Arc<Scheduling>,
     artifacts: Option<Arc<Artifacts>>,
     /// Compiling uses every processor for one plugin already, and memory for each.
-    compilers: Semaphore,
+    compilers: Arc<Semaphore>,
 }
 
 /// Plugins that are compiled at the same time: a small one need not wait for a large one, and a
@@ -137,7 +137,7 @@ impl Engine {
             probe_linker,
             scheduling,
             artifacts: artifacts.map(Arc::new),
-            compilers: Semaphore::new(COMPILERS),
+            compilers: Arc::new(Semaphore::new(COMPILERS)),
         })))
     }
 
@@ -174,9 +174,11 @@ impl Engine {
         let (component, symbols) = match found {
             Some(found) => found,
             None => {
-                let _turn = self.0.compilers.acquire().await;
+                let turn = self.0.compilers.clone().acquire_owned().await;
                 let engine = self.clone();
                 let compile = move || {
+                    // Until it has ended, also when nobody waits for it any more.
+                    let _turn = turn;
                     let component = engine.compile_now(&bytes, digest)?;
                     Ok::<_, LoadError>((component, Symbols::of(&bytes)))
                 };

@@ -81,6 +81,12 @@ impl Grants {
         let mut origins = self.outgoing_http.iter().flatten();
         origins.find(|origin| origin.covers(destination))
     }
+
+    /// Whether the operator has written this very address.
+    pub(crate) fn names_address(&self, destination: &Destination) -> bool {
+        let mut origins = self.outgoing_http.iter().flatten();
+        origins.any(|origin| origin.names_address() && origin.covers(destination))
+    }
 }
 
 impl Reach {

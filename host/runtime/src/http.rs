@@ -66,6 +66,8 @@ pub(crate) async fn serve(
         ));
     };
     let (worker_id, job_id) = (worker.id.clone(), occasion.job_id.clone());
+    let secrets = worker.reach.secrets.clone();
+    let hide = move |text: &str| secrets.hide(text).into_owned();
     let run = run::begin(worker, occasion, worker.limits.deadline, stop.clone());
     let sends: Arc<Sends> = run.sends.clone();
     let mut instance = instances.instance(&plugin, run);
@@ -140,7 +142,12 @@ pub(crate) async fn serve(
                 rest,
             })
         }
-        Ok(Err(code)) => Err(HttpError::NoResponse(format!("{code:?}"))),
+        Ok(Err(code)) => {
+            // The guest may have put a text of its own into it.
+            let mut text = hide(&format!("{code:?}"));
+            text.truncate(text.floor_char_boundary(MAX_REASON_BYTES));
+            Err(HttpError::NoResponse(text))
+        }
         Err(_) => {
             drop(early_taken);
             match rest.await {
@@ -150,6 +157,9 @@ pub(crate) async fn serve(
         }
     }
 }
+
+/// The longest reason that a guest may give for not answering, in bytes.
+const MAX_REASON_BYTES: usize = 1 << 10;
 
 /// Says what becomes of a run when nobody waits for its end any more.
 fn report(worker: &WorkerId, job_id: &str, unclaimed: Result<Vec<Slip>, Fault>) {

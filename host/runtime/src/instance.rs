@@ -15,17 +15,10 @@ use crate::{
 pub(crate) struct Instance {
     pub(crate) store: Store<State>,
     /// `None` until its first run has started it.
-    started: Option<Started>,
+    started: Option<component::Instance>,
     born: Instant,
     n_runs: u32,
     end: End,
-}
-
-#[derive(Clone, Copy)]
-struct Started {
-    guest: component::Instance,
-    /// What it held when it had just started.
-    n_held: usize,
 }
 
 impl Instance {
@@ -59,7 +52,7 @@ impl Instance {
     pub(crate) async fn start(&mut self, plugin: &Plugin) -> wasmtime::Result<component::Instance> {
         self.n_runs = self.n_runs.saturating_add(1);
         if let Some(started) = self.started {
-            return Ok(started.guest);
+            return Ok(started);
         }
         plugin.scheduling.make_room();
         let guest = loop {
@@ -77,8 +70,7 @@ impl Instance {
             let run = std::mem::replace(&mut state.run, Run::none(&worker));
             self.store = store(plugin, &worker, run);
         };
-        let n_held = self.store.data_mut().n_held();
-        self.started = Some(Started { guest, n_held });
+        self.started = Some(guest);
         Ok(guest)
     }
 
@@ -95,8 +87,7 @@ impl Instance {
     /// Whether its run has left something in the host that the next one would find: a transaction,
     /// a request, a response that was never given.
     pub(crate) fn holds_something(&mut self) -> bool {
-        let n_held = self.store.data_mut().n_held();
-        self.started.is_none_or(|started| n_held > started.n_held)
+        self.started.is_none() || self.store.data_mut().n_held() > 0
     }
 
     /// Ends it. One that is dropped in any other way has failed.

@@ -139,7 +139,14 @@ async fn run_job(
             let state = instance.store.data();
             state.log.finish();
             left.sends = state.run.sends.take();
+            let hide = |fault| match fault {
+                Fault::Payload(text) => {
+                    Fault::Payload(worker.reach.secrets.hide(&text).into_owned())
+                }
+                fault => fault,
+            };
             let verdict = read_verdict(verdict, limits)
+                .map_err(hide)
                 .and_then(|outcome| worker.reach.judge(outcome, &job.sender, &job.route))?;
             end(instances, instance, &verdict);
             Ok(verdict)

@@ -1,12 +1,16 @@
 //! Where a guest was when it ended: the calls that it was in, by name. What the names are is the
 //! guest's choice, so they are bounded, and hold nothing that a terminal would obey.
 
+use std::fmt::{self, Write};
+
 use wasmtime::{FrameInfo, WasmBacktrace};
 
 /// Calls that are shown, the innermost first.
 const MAX_FRAMES: usize = 16;
 /// The longest name, in bytes: those of generic Rust functions are long.
 const MAX_NAME_BYTES: usize = 150;
+/// A longer name is shown as it is.
+const MAX_MANGLED_BYTES: usize = 1 << 10;
 
 /// The calls that a guest was in. Empty where nobody knows.
 #[derive(Debug, Default)]
@@ -33,17 +37,38 @@ impl Stack {
 impl Frame {
     fn of(frame: &FrameInfo) -> Self {
         let function = match frame.func_name() {
-            // Without the hash at the end of a name of Rust.
-            Some(name) => visible(
-                &format!("{:#}", rustc_demangle::demangle(name)),
-                MAX_NAME_BYTES,
-            ),
+            Some(name) => readable(name),
             None => format!("function {}", frame.func_index()),
         };
         Self {
             function,
             offset: frame.module_offset(),
         }
+    }
+}
+
+/// The name as it is in the source, without the hash at the end of a name of Rust. A short name may
+/// stand for a megabyte: no more of it is written than is shown.
+fn readable(name: &str) -> String {
+    let mut text = Bounded(String::new());
+    if name.len() > MAX_MANGLED_BYTES {
+        return visible(name, MAX_NAME_BYTES);
+    }
+    // An error says that there is enough.
+    let _ = write!(text, "{:#}", rustc_demangle::demangle(name));
+    visible(&text.0, MAX_NAME_BYTES)
+}
+
+/// A text that takes a little more than a name may have.
+struct Bounded(String);
+
+impl fmt::Write for Bounded {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if self.0.len() > MAX_NAME_BYTES {
+            return Err(fmt::Error);
+        }
+        self.0.push_str(text);
+        Ok(())
     }
 }
 
@@ -64,6 +89,19 @@ pub(crate) fn visible(text: &str, most_bytes: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_of_rust_is_read_and_a_bomb_is_not_unfolded() {
+        assert_eq!(readable("_ZN3foo3bar17h0123456789abcdefE"), "foo::bar");
+        // Each level names the one before twice.
+        let mut bomb = "_RNvC1a1bINtC1a1c".to_owned();
+        for _ in 0..40 {
+            bomb.push_str("TB5_B5_E");
+        }
+        assert!(readable(&bomb).len() <= MAX_NAME_BYTES + "…".len());
+        let long = "x".repeat(1 << 20);
+        assert!(readable(&long).len() <= MAX_NAME_BYTES + "…".len());
+    }
 
     #[test]
     fn a_name_is_cut_at_a_character_and_obeys_no_terminal() {

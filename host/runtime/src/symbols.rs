@@ -33,8 +33,11 @@ const MAX_PLACES: usize = 1000;
 const PAUSE: Duration = Duration::from_secs(1);
 /// The longest path of a source file, in bytes; its end is what a reader needs.
 const MAX_PATH_BYTES: usize = 80;
-/// The directories and files of one compiled unit, in bytes.
-const MAX_HEADER_BYTES: usize = 256 << 10;
+/// The directories and files of one compiled unit, in bytes; in memory they take some hundred times
+/// that at worst.
+const MAX_HEADER_BYTES: usize = 32 << 10;
+/// How long a run waits for its lines; a later trap at the same place has them.
+const PATIENCE: Duration = Duration::from_millis(200);
 /// What is shown of a stack, in bytes: what a header of a dead letter may have.
 const MAX_BYTES: usize = 4 << 10;
 
@@ -43,7 +46,7 @@ type Slice<'a> = EndianSlice<'a, LittleEndian>;
 /// The tables of lines of one plugin. Empty for most: shipped plugins have no debug information.
 pub(crate) struct Symbols {
     modules: Arc<Vec<Lines>>,
-    known: Mutex<Known>,
+    known: Arc<Mutex<Known>>,
 }
 
 #[derive(Default)]
@@ -51,6 +54,8 @@ struct Known {
     /// The line of each place that was asked for; `None`: there is none.
     places: HashMap<usize, Option<Arc<str>>>,
     last_read: Option<Instant>,
+    /// One reader at a time.
+    is_reading: bool,
 }
 
 impl Symbols {
@@ -58,7 +63,7 @@ impl Symbols {
     pub(crate) fn of(bytes: &[u8]) -> Self {
         Self {
             modules: Arc::new(file::lines(bytes)),
-            known: Mutex::default(),
+            known: Arc::default(),
         }
     }
 
@@ -109,25 +114,45 @@ impl Symbols {
             let unknown: Vec<usize> = offsets.iter().copied().filter(is_new).collect();
             let is_early = known.last_read.is_some_and(|last| now < last + PAUSE);
             let is_full = known.places.len().saturating_add(unknown.len()) > MAX_PLACES;
-            if self.modules.is_empty() || unknown.is_empty() || is_early || is_full {
+            let cannot = self.modules.is_empty() || known.is_reading || is_early || is_full;
+            if cannot || unknown.is_empty() {
                 return;
             }
             known.last_read = Some(now);
+            known.is_reading = true;
+            // What the reader chokes on has no lines.
+            known
+                .places
+                .extend(unknown.iter().map(|offset| (*offset, None)));
             unknown
         };
-        let (modules, wanted) = (self.modules.clone(), unknown.clone());
-        let found = tokio::task::spawn_blocking(move || lines(&modules, &wanted)).await;
-        // What the reader chokes on has no lines.
-        let mut found = found.unwrap_or_default();
-        let mut known = self.lock();
-        for offset in unknown {
-            known.places.insert(offset, found.remove(&offset));
-        }
+        let (modules, known) = (self.modules.clone(), self.known.clone());
+        let reading = tokio::task::spawn_blocking(move || {
+            let _reading = Reading(known.clone());
+            let found = lines(&modules, &unknown);
+            let found = found.into_iter().map(|(offset, line)| (offset, Some(line)));
+            lock(&known).places.extend(found);
+        });
+        // The reader goes on, and what it finds is there for the next one.
+        let _ = tokio::time::timeout(PATIENCE, reading).await;
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
+}
+
+/// Somebody reads, as long as this lives, also when the reader panics.
+struct Reading(Arc<Mutex<Known>>);
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        lock(&self.0).is_reading = false;
+    }
+}
+
+fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
+    known.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The lines of these places in the file, as far as there are any.
@@ -186,6 +211,10 @@ fn read_unit(
                     if *place >= address {
                         break;
                     }
+                    // Once for each place: many rows may say that they are about it.
+                    if found.contains_key(offset) {
+                        continue;
+                    }
                     let path = path(header, header.file(file), &module.texts);
                     let line: Arc<str> = format!("{path}:{line}:{column}").into();
                     found.insert(*offset, line);
@@ -205,6 +234,14 @@ fn read_unit(
     Ok(())
 }
 
+/// The end of a text, which may have megabytes.
+fn end_of(text: Slice<'_>) -> String {
+    let bytes = text.slice();
+    // One byte more than is shown, so that a text that was cut looks so.
+    let start = bytes.len().saturating_sub(MAX_PATH_BYTES + 1);
+    String::from_utf8_lossy(bytes.get(start..).unwrap_or_default()).into_owned()
+}
+
 /// The path of a source file, shortened from the left.
 fn path(
     header: &LineProgramHeader<Slice<'_>>,
@@ -213,11 +250,10 @@ fn path(
 ) -> String {
     let texts = DebugLineStr::from(Slice::new(texts, LittleEndian));
     let text = |value: AttributeValue<Slice<'_>>| match value {
-        AttributeValue::String(text) => text.to_string_lossy().into_owned(),
-        AttributeValue::DebugLineStrRef(offset) => texts
-            .get_str(offset)
-            .map(|text| text.to_string_lossy().into_owned())
-            .unwrap_or_default(),
+        AttributeValue::String(text) => end_of(text),
+        AttributeValue::DebugLineStrRef(offset) => {
+            texts.get_str(offset).map(end_of).unwrap_or_default()
+        }
         _ => String::new(),
     };
     let Some(entry) = entry else {

@@ -122,12 +122,10 @@ impl Breaker {
                 self.open(&mut state)
             }
             (Phase::Closed, Sign::Broken) => {
-                let mut hasher = DefaultHasher::new();
-                job_id.hash(&mut hasher);
                 if most_bad == 0 {
                     return Reaction::Settle;
                 }
-                state.broken.insert(hasher.finish());
+                state.broken.insert(hash(job_id));
                 if state.broken.len() < MOST_BROKEN {
                     return Reaction::Settle;
                 }
@@ -139,8 +137,17 @@ impl Breaker {
             (Phase::Open, Sign::Bad) => Reaction::PutBack,
             (Phase::Trial, Sign::Bad) if !decides => Reaction::PutBack,
             (Phase::Trial, Sign::Good | Sign::Fair) if !decides => Reaction::Settle,
-            // While a database is down, a poisoned job is still a poisoned job.
-            (_, Sign::Broken) if !state.is_broken => Reaction::Settle,
+            // While a database is down, a poisoned job is still a poisoned job. But many of them are
+            // a broken plugin then, too.
+            (_, Sign::Broken) if !state.is_broken => {
+                state.broken.insert(hash(job_id));
+                if state.broken.len() < MOST_BROKEN {
+                    return Reaction::Settle;
+                }
+                state.is_broken = true;
+                self.phase.send_replace(Phase::Open);
+                Reaction::PutBack
+            }
             (Phase::Open, Sign::Broken) => Reaction::PutBack,
             (Phase::Trial, Sign::Broken) if !decides => Reaction::PutBack,
             (Phase::Trial, Sign::Good | Sign::Fair) => {
@@ -165,6 +172,14 @@ impl Breaker {
         } else {
             Reaction::Pause
         }
+    }
+
+    /// Opens it, because the version that serves has been condemned. Returns whether somebody has to
+    /// look after the pause.
+    pub(crate) fn condemn(&self) -> bool {
+        let mut state = self.lock();
+        state.is_broken = true;
+        *self.phase.borrow() == Phase::Closed && self.open(&mut state) == Reaction::Pause
     }
 
     /// Another version serves: what the one before did says nothing about it, and a pause need not
@@ -208,6 +223,12 @@ impl Breaker {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn hash(job_id: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    job_id.hash(&mut hasher);
+    hasher.finish()
 }
 
 #[cfg(test)]
@@ -369,6 +390,26 @@ mod tests {
         breaker.try_again();
         assert_eq!(note(&breaker, Sign::Broken), Reaction::Settle);
         assert_eq!(phase(&breaker), Phase::Trial);
+    }
+
+    #[test]
+    fn a_plugin_that_breaks_on_everything_once_the_database_is_back_pauses_again() {
+        let breaker = opened();
+        breaker.try_again();
+        let reactions = break_on(&breaker, 0..MOST_BROKEN);
+        assert_eq!(reactions[MOST_BROKEN - 1], Reaction::PutBack);
+        assert_eq!(phase(&breaker), Phase::Open);
+    }
+
+    #[test]
+    fn a_version_that_is_condemned_pauses_until_a_job_succeeds() {
+        let breaker = Breaker::new();
+        assert!(breaker.condemn());
+        assert!(!breaker.condemn());
+        assert_eq!(break_on(&breaker, 0..1), [Reaction::PutBack]);
+        breaker.try_again();
+        assert_eq!(note(&breaker, Sign::Good), Reaction::Settle);
+        assert_eq!(phase(&breaker), Phase::Closed);
     }
 
     #[test]

@@ -74,6 +74,11 @@ pub(crate) fn react(
     } else {
         seat.breaker.note(sign, job_id, begun, most_bad)
     };
+    // Nothing more is spent on it, while the version before is on its way back.
+    let is_condemned = judged == Some(Judgement::Condemned) && most_bad > 0;
+    if is_condemned && sign != Sign::Fair && seat.breaker.condemn() {
+        tokio::spawn(pause(host.clone(), seat.clone()));
+    }
     let judged = judged.or_else(|| {
         let why = || format!("every job fails, the last one with: {}", words(run));
         (reaction == Reaction::Pause).then(|| version.trial.fail(why()))?

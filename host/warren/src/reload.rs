@@ -26,7 +26,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use warren_protocol::WorkerType;
 use warren_runtime::{Digest, Engine, Plugin};
@@ -36,7 +36,7 @@ use crate::{
     equip::Equipment,
     host::Host,
     registry::file_name,
-    versions::{Kept, Versions},
+    versions::{Hold, Kept, Versions},
 };
 
 use prepare::{Found, Loaded, Prepared, Workshop};
@@ -74,6 +74,9 @@ pub(crate) struct Reload {
     folder_was_missing: bool,
     /// What failed and could not be rolled back, so that it is told once.
     hopeless: HashSet<Digest>,
+    /// Decisions that could not be written down, and those that are about a build that does not
+    /// even load.
+    holds: BTreeMap<WorkerType, Hold>,
 }
 
 struct Known {
@@ -119,6 +122,7 @@ impl Reload {
             progress: Progress::default(),
             folder_was_missing: false,
             hopeless: HashSet::new(),
+            holds: BTreeMap::new(),
         }
     }
 
@@ -135,12 +139,10 @@ impl Reload {
             let patience = self.patience();
             tokio::select! {
                 () = stop.cancelled() => return,
-                Some(loaded) = self.loads.join_next(), if !self.loads.is_empty() => {
-                    // One that was given up for a later one has no result.
-                    if let Ok(loaded) = loaded {
-                        self.apply(loaded).await;
-                    }
-                }
+                Some(loaded) = self.loads.join_next(), if !self.loads.is_empty() => match loaded {
+                    Ok(loaded) => self.apply(loaded).await,
+                    Err(error) => self.note_lost(&error),
+                },
                 _ = files.next(patience) => {
                     files.follow();
                     self.scan().await;
@@ -173,15 +175,31 @@ impl Reload {
 
     /// How long until the folder is looked at, unless something changes.
     fn patience(&self) -> Duration {
-        let next = self
-            .gone
-            .values()
-            .map(|since| MISSED_AFTER.saturating_sub(since.elapsed()));
-        let shown = (self.starting.is_some()).then_some(Progress::INTERVAL);
-        next.chain(shown)
-            .min()
-            .unwrap_or(POLL)
-            .clamp(Duration::from_millis(10), POLL)
+        let gone = self.gone.values().map(Instant::elapsed);
+        let next = gone.filter_map(|elapsed| MISSED_AFTER.checked_sub(elapsed));
+        let shown = self.starting.is_some().then_some(Progress::INTERVAL);
+        let shortest = next.chain(shown).min().unwrap_or(POLL);
+        shortest.clamp(Duration::from_millis(10), POLL)
+    }
+
+    /// A file's task has ended without a result: it was given up for a later one, or it panicked.
+    fn note_lost(&mut self, error: &JoinError) {
+        if !error.is_panic() {
+            return;
+        }
+        let lost = self
+            .loading
+            .iter()
+            .find(|(_, loading)| loading.abort.id() == error.id());
+        if let Some(file) = lost.map(|(file, _)| file.clone()) {
+            self.loading.remove(&file);
+            let rejection = Rejection {
+                step: "compile",
+                error: format!("the host could not make a plugin of it: {error}"),
+                wanted: None,
+            };
+            self.reject(&file, None, rejection);
+        }
     }
 
     /// Compares the folder with what is known, and begins to load what is new.
@@ -221,6 +239,8 @@ impl Reload {
                 Some(files)
             }
             Err(error) => {
+                // What has disappeared with its folder comes back with it.
+                self.gone.clear();
                 if !std::mem::replace(&mut self.folder_was_missing, true) {
                     tracing::warn!(
                         folder = %self.folder.display(), %error,
@@ -287,7 +307,10 @@ impl Reload {
         match found {
             Ok(Found::TheSame) => {}
             Ok(Found::Plugin(plugin, bytes)) => self.put_to_work(&file, *plugin, bytes).await,
-            Err(rejection) => self.reject(&file, digest, rejection),
+            Err(rejection) => {
+                self.reject(&file, digest, rejection);
+                self.serve_kept(&file, digest).await;
+            }
         }
         self.take_away().await;
     }
@@ -295,33 +318,30 @@ impl Reload {
     /// Lets a new plugin serve, unless it was decided that this build does not.
     async fn put_to_work(&mut self, file: &Path, plugin: Plugin, bytes: Bytes) {
         let (worker_type, digest) = (plugin.description.worker_type.clone(), plugin.digest);
-        if let Some(hold) = self.versions.hold(&worker_type) {
-            if hold.digest == digest.to_string()
-                && self.serve_instead(file, &worker_type, hold).await
-            {
-                return;
+        let yielding = self.yielding(file);
+        if let Some(hold) = self.hold(&worker_type) {
+            let is_meant = hold.digest == digest.to_string();
+            if is_meant && self.serve_instead(file, &worker_type, hold).await {
+                return self.send_away(file, &yielding, &worker_type).await;
             }
             self.release(&worker_type);
         }
         let kept = self.versions.get(&worker_type, &digest.to_string());
         let proven = kept.is_some_and(|kept| kept.proven);
-        let yielding = self.yielding(file);
         match self.stage.put(file, plugin, &yielding, proven).await {
             Ok(placed) => {
+                self.hopeless.remove(&digest);
                 self.shelf
                     .serving(file, placed.version.clone(), placed.what);
                 self.host.metrics.held(&worker_type, false);
-                self.send_away(file, &yielding, &worker_type);
-                self.keep(
-                    file,
-                    &placed.version.pool.plugin().description.version,
-                    digest,
-                    worker_type,
-                    bytes,
-                )
-                .await;
+                self.send_away(file, &yielding, &worker_type).await;
+                let version = &placed.version.pool.plugin().description.version;
+                self.keep(file, version, digest, worker_type, bytes).await;
             }
-            Err(rejection) => self.reject(file, Some(digest), rejection),
+            Err(rejection) => {
+                self.reject(file, Some(digest), rejection);
+                self.serve_kept(file, Some(digest)).await;
+            }
         }
     }
 
@@ -341,8 +361,12 @@ impl Reload {
         self.gone.keys().chain(later).cloned().collect()
     }
 
-    /// Says of the files that gave way to this one that they did.
-    fn send_away(&mut self, file: &Path, yielding: &[PathBuf], worker_type: &WorkerType) {
+    /// Says of the files that gave way to this one that they did: to its type, or to its path.
+    async fn send_away(&mut self, file: &Path, yielding: &[PathBuf], worker_type: &WorkerType) {
+        let path = self
+            .stage
+            .serving(file)
+            .and_then(|version| version.http_path.clone());
         for other in yielding {
             let served = match self.shelf.state(other) {
                 Some(
@@ -353,16 +377,24 @@ impl Reload {
                 ) => version,
                 _ => continue,
             };
-            if served.pool.plugin().description.worker_type != *worker_type {
+            let plugin = served.pool.plugin();
+            let is_same_type = plugin.description.worker_type == *worker_type;
+            let is_same_path = path.is_some() && served.http_path == path;
+            if !is_same_type && !is_same_path {
                 continue;
             }
-            if self.gone.remove(other).is_some() {
+            if is_same_type && self.gone.remove(other).is_some() {
                 // It has another name now: nothing has left.
                 self.known.remove(other);
                 self.shelf.forget(other);
-            } else {
-                let digest = served.pool.plugin().digest;
-                self.reject(other, Some(digest), taken(worker_type, other, file));
+            } else if !self.gone.contains_key(other) {
+                // Of one type, its worker has a new version already.
+                self.stage.take_away(other).await;
+                let rejection = Rejection {
+                    wanted: Some(worker_type.clone()),
+                    ..taken(worker_type, other, file)
+                };
+                self.reject(other, Some(plugin.digest), rejection);
             }
         }
     }
@@ -415,6 +447,10 @@ impl Reload {
             }
             self.gone.remove(&file);
             self.known.remove(&file);
+            if let Some(version) = self.stage.serving(&file) {
+                let worker_type = &version.pool.plugin().description.worker_type;
+                self.host.metrics.held(worker_type, false);
+            }
             self.shelf.remove(&file);
             self.stage.take_away(&file).await;
         }

@@ -34,6 +34,8 @@ use crate::{
 /// What is kept of the shutdown's time for saying goodbye on the bus and closing files: a fifth,
 /// and no more than this.
 const MAX_CLOSING_RESERVE: Duration = Duration::from_secs(6);
+/// How long the plugin that is being put to work may take.
+const END_OF_RELOAD: Duration = Duration::from_millis(500);
 /// How long what was interrupted may take to be given back.
 const GIVING_BACK: Duration = Duration::from_secs(1);
 /// How long closing the databases may take: a statement that runs on is stopped by its deadline.
@@ -252,7 +254,7 @@ pub async fn run(
         shelf.clone(),
         versions,
     );
-    let reload = tokio::spawn(reload.run(stop_reload.clone()));
+    let mut reload = tokio::spawn(reload.run(stop_reload.clone()));
     let replies = tokio::spawn(dispatch::attend(host.clone(), inbox));
     let mut http = tokio::spawn(http::serve(http_listener, host.clone(), stop_http.clone()));
     let mut admin = tokio::spawn(admin::serve(
@@ -274,7 +276,9 @@ pub async fn run(
     let deadline = started + config.shutdown_grace.saturating_sub(reserve);
     tracing::info!(grace = ?config.shutdown_grace, "shutting down");
     stop_reload.cancel();
-    let _ = reload.await;
+    // One that is compiling, or waits for the broker, must not use up the time for draining.
+    let _ = tokio::time::timeout(END_OF_RELOAD, &mut reload).await;
+    reload.abort();
     // Requests first, while the workers that they need are still on the bus. A client that has
     // sent half a request is not waited for.
     stop_http.cancel();

@@ -100,6 +100,11 @@ impl Trial {
         state.judgement = Judgement::Proven;
     }
 
+    /// There is nothing to go back to: it has to be tried on.
+    pub(crate) fn go_on(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = State::default();
+    }
+
     /// The breaker has opened on this version: condemns it if nothing has proven it before.
     pub(crate) fn fail(&self, why: String) -> Option<Judgement> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -194,6 +199,17 @@ mod tests {
         assert_eq!(decided, Some(Judgement::Condemned));
         assert_eq!(trial.last_words(), "it trapped");
         assert_eq!(trial.note(Evidence::Failed, "10", String::new), None);
+    }
+
+    #[test]
+    fn a_version_without_an_alternative_is_tried_on_and_can_still_prove_itself() {
+        let trial = Trial::default();
+        assert_eq!(trial.fail("why".to_owned()), Some(Judgement::Condemned));
+        trial.go_on();
+        for n in 0..PROOF {
+            trial.note(Evidence::Good, &n.to_string(), String::new);
+        }
+        assert_eq!(trial.judgement(), Judgement::Proven);
     }
 
     #[test]

@@ -117,6 +117,14 @@ impl Versions {
         if let Some(before) = self.get(worker_type, &about.digest) {
             about.proven |= before.proven;
         }
+        // The order must hold also when the clock goes back.
+        let newest = self
+            .of(worker_type)
+            .into_iter()
+            .find(|kept| kept.digest != about.digest);
+        if let Some(newest) = newest {
+            about.since_ms = about.since_ms.max(newest.since_ms.saturating_add(1));
+        }
         self.write(worker_type, &about)?;
         self.let_go(worker_type);
         Ok(())
@@ -146,6 +154,9 @@ impl Versions {
 
     /// The last version before this one that has not failed.
     pub(crate) fn before(&self, worker_type: &WorkerType, digest: &str) -> Option<Kept> {
+        if self.n_earlier == 0 {
+            return None;
+        }
         let mut kept = self.of(worker_type).into_iter();
         // What was put to work after it does not come before it; one that is not kept is the last.
         let all = self.of(worker_type);
@@ -157,7 +168,28 @@ impl Versions {
 
     /// Notes that a version works.
     pub(crate) fn prove(&self, worker_type: &WorkerType, digest: &str) -> io::Result<()> {
-        self.change(worker_type, digest, |kept| kept.proven = true)
+        self.change(worker_type, digest, |kept| {
+            kept.proven = true;
+            kept.failed = None;
+        })
+    }
+
+    /// Notes that a version serves again: nothing is held against it any more.
+    pub(crate) fn pardon(&self, worker_type: &WorkerType, digest: &str) -> io::Result<()> {
+        self.change(worker_type, digest, |kept| kept.failed = None)
+    }
+
+    /// The last version that came in a file of this name and has not failed.
+    pub(crate) fn last_in(&self, file: &str) -> Option<(WorkerType, Kept)> {
+        if self.n_earlier == 0 {
+            return None;
+        }
+        let last = self.types().into_iter().filter_map(|worker_type| {
+            let mut kept = self.of(&worker_type).into_iter();
+            let last = kept.find(|kept| kept.file == file && kept.failed.is_none())?;
+            Some((worker_type, last))
+        });
+        last.max_by_key(|(_, kept)| kept.since_ms)
     }
 
     /// Notes why a version was taken away.
@@ -169,7 +201,16 @@ impl Versions {
 
     /// The decision against the build in the folder, if there is one.
     pub(crate) fn hold(&self, worker_type: &WorkerType) -> Option<Hold> {
-        read_json(&self.of_type(worker_type).join(HOLD))
+        self.read_hold(worker_type).ok().flatten()
+    }
+
+    /// As [`Versions::hold`]; that it cannot be read is not that it was taken back.
+    pub(crate) fn read_hold(&self, worker_type: &WorkerType) -> io::Result<Option<Hold>> {
+        match fs::read(self.of_type(worker_type).join(HOLD)) {
+            Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Decides against a build.

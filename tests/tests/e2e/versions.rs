@@ -301,3 +301,47 @@ async fn a_file_is_explained_before_it_is_deployed() {
     assert_eq!(ran.code, Some(1));
     has(&ran.text(), ["`read`"]);
 }
+
+#[tokio::test]
+async fn a_build_that_failed_before_is_tried_and_taken_back_again() {
+    let data = tempfile::tempdir().unwrap();
+    let host = setup(data.path(), &Site::embedded()).with_movies();
+    let host = host.start().await;
+    for name in ["pilot", "pilot_next"] {
+        host.drop_in("pilot.wasm", plugin(name));
+        let digest = digest_of(&plugin(name));
+        serving_as(&host, "WD", "digest", &digest).await;
+        let bad = plugin("pilot_broken");
+        host.drop_in("pilot.wasm", &bad);
+        eventually("the bad build is tried and taken back", async || {
+            host.get("/movies/").await;
+            let file = host.file("pilot.wasm").await?;
+            (file["held_digest"] == digest_of(&bad) && file["digest"] == digest).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_starts_with_a_broken_file_serves_what_came_in_it_before() {
+    let data = tempfile::tempdir().unwrap();
+    let site = Site::embedded();
+    let host = setup(data.path(), &site).with_movies().start().await;
+    eventually("the version is kept", async || {
+        data.path().join("versions/WD").read_dir().ok()?.next()
+    })
+    .await
+    .unwrap();
+    host.stop().await;
+    let setup = setup(data.path(), &site).with_plugins(["rest", "db"]);
+    let setup = setup.with_file("plugins/pilot.wasm", "no plugin at all");
+    let host = setup.start().await;
+    assert_eq!(pilot_of(&host).await, "1.0.0");
+    let file = host.file("pilot.wasm").await.unwrap();
+    assert_eq!(file["state"], "rolled-back", "{file}");
+    has(file["error"].as_str().unwrap(), ["it is not WebAssembly"]);
+    assert_eq!(host.get("/movies/").await.json(), json!([]));
+    // And the next good build takes over.
+    host.drop_in("pilot.wasm", plugin("pilot_next"));
+    serving_as(&host, "WD", "version", "2.0.0").await;
+}

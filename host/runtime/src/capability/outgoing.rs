@@ -35,6 +35,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const SAY_AGAIN: Duration = Duration::from_secs(60);
 /// What the log remembers to have said. A guest can ask for any number of hosts.
 const MAX_SAID: usize = 1000;
+/// Of them, those of one worker type.
+const MAX_SAID_EACH: usize = 20;
 
 type Io = Box<dyn Future<Output = Result<(), Error>> + Send>;
 
@@ -119,6 +121,14 @@ impl Outgoing {
         if said.get(&key).is_some_and(is_recent) {
             return false;
         }
+        // One worker must not use up what the others have to say.
+        let n_own = said
+            .iter()
+            .filter(|((other, _), when)| other == worker_type && is_recent(when))
+            .count();
+        if n_own >= MAX_SAID_EACH {
+            return false;
+        }
         if said.len() >= MAX_SAID {
             said.retain(|_, when| is_recent(when));
         }
@@ -163,19 +173,20 @@ impl Requests {
         options: RequestOptions,
     ) -> Result<http::Response<WasiBody>, Refusal> {
         let Worker { limits, reach, .. } = &*self.worker;
-        let Some(origin) = reach.grants.origin(destination) else {
-            return Err(Refusal {
-                error: Error::HttpRequestDenied,
-                what: "the operator does not let it go there",
-                remedy: format!("add \"{destination}\" to outgoing_http"),
-            });
-        };
+        // Those that are refused count: each may be a line in the log.
         let n_before = self.usage.n_requests.fetch_add(1, Ordering::Relaxed);
         if n_before >= limits.http_requests {
             return Err(Refusal {
                 error: Error::ConnectionLimitReached,
                 what: "the run has made as many requests as one may",
                 remedy: format!("raise http_requests, which is {}", limits.http_requests),
+            });
+        }
+        if reach.grants.origin(destination).is_none() {
+            return Err(Refusal {
+                error: Error::HttpRequestDenied,
+                what: "the operator does not let it go there",
+                remedy: format!("add \"{destination}\" to outgoing_http"),
             });
         }
         let timeouts = self.timeouts(options);
@@ -198,7 +209,7 @@ impl Requests {
             connect::Allowed {
                 // An address that the operator has written is granted; what a name stands for is
                 // not his word.
-                any: origin.names_address(),
+                any: reach.grants.names_address(destination),
                 ranges: &reach.grants.private_addresses,
             },
             reach.trust.as_ref(),
@@ -248,6 +259,7 @@ impl Requests {
             .is_news(worker_type, format!("{destination} {what}"))
         {
             let host = destination.to_string();
+            let remedy = self.worker.reach.secrets.hide(&remedy);
             tracing::warn!(
                 "worker.type" = %worker_type,
                 "worker.id" = %self.worker.id,

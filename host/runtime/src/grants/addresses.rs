@@ -108,6 +108,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         [0 | 10 | 127, ..]                      // this network, private, loopback
             | [100, 64..=127, ..]               // the provider's own (CGNAT)
             | [169, 254, ..]                    // link-local
+            | [168, 63, 129, 16]                // what Azure puts beside 169.254.169.254
             | [172, 16..=31, ..]                // private
             | [192, 0, 0 | 2, _]                // assignments of the protocol, documentation
             | [192, 88, 99, _]                  // relays of 6to4, gone

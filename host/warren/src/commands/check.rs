@@ -189,7 +189,10 @@ impl Report {
             field(name, &text)?;
         }
         match refusal {
-            None => field("verdict", "this host would load it"),
+            None => field(
+                "verdict",
+                "this host would load it, as far as its type and path are free there",
+            ),
             Some((step, why)) => field(
                 "verdict",
                 &format!(

@@ -231,13 +231,14 @@ async fn rollback(
             format!("no version of {worker_type} before the one that serves is kept")
         })?,
     };
-    let in_folder = match &hold {
-        Some(hold) => hold.digest.clone(),
-        None => in_folder(&config.plugins, last),
-    };
+    let in_folder = in_folder(&config.plugins, last, hold.as_ref());
     let workers = admin::get(config.admin, "/workers").await.ok();
     let now = workers.and_then(|workers| digest_of(&workers, worker_type));
-    if now.as_deref().unwrap_or(current) == target.digest {
+    let is_decided = match &hold {
+        Some(hold) => hold.digest == in_folder && hold.serve == target.digest,
+        None => in_folder == target.digest,
+    };
+    if is_decided && now.as_deref().unwrap_or(current) == target.digest {
         say(&format!("{worker_type} serves {} already", shown(&target)));
         return Ok(Verdict::Done);
     }
@@ -341,10 +342,11 @@ fn wanted(kept: &[Kept], to: &str) -> anyhow::Result<Kept> {
 }
 
 /// The digest of what is in the plugins folder under the name of the version that serves.
-fn in_folder(plugins: &Path, last: &Kept) -> String {
-    match std::fs::read(plugins.join(&last.file)) {
-        Ok(content) => Digest::of(&content).to_string(),
-        Err(_) => last.digest.clone(),
+fn in_folder(plugins: &Path, last: &Kept, hold: Option<&Hold>) -> String {
+    match (std::fs::read(plugins.join(&last.file)), hold) {
+        (Ok(content), _) => Digest::of(&content).to_string(),
+        (Err(_), Some(hold)) => hold.digest.clone(),
+        (Err(_), None) => last.digest.clone(),
     }
 }
 

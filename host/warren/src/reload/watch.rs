@@ -122,8 +122,12 @@ impl Changes {
         }
         let (notice, folder) = (self.notice.clone(), self.folder.clone());
         // The parent tells of its other entries, too.
+        // Some systems tell of whole paths, however the folder was named.
+        let whole = std::path::absolute(&folder).unwrap_or_else(|_| folder.clone());
         let is_meant = move |path: &PathBuf| {
-            path.starts_with(&folder) || path.file_name() == folder.file_name()
+            path.starts_with(&folder)
+                || path.starts_with(&whole)
+                || path.file_name() == folder.file_name()
         };
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // An error may have swallowed a change.
@@ -248,6 +252,17 @@ mod tests {
         changes.follow();
         while changes.next(A_WHILE).await {}
         std::fs::write(folder.join("b.wasm"), "x").unwrap();
+        assert!(changes.next(SOON).await);
+    }
+
+    /// The folder of a host is named relative to where it was started, mostly.
+    #[tokio::test]
+    async fn a_folder_that_is_named_relatively_tells_of_its_files() {
+        let here = std::env::current_dir().unwrap();
+        let place = tempfile::tempdir_in(&here).unwrap();
+        let folder = place.path().strip_prefix(&here).unwrap();
+        let mut changes = Changes::of(folder);
+        std::fs::write(folder.join("a.wasm"), "x").unwrap();
         assert!(changes.next(SOON).await);
     }
 }

@@ -6,6 +6,7 @@ use std::{fmt, sync::Arc};
 
 use rustls::{
     ClientConfig, RootCertStore,
+    client::Resumption,
     crypto::ring,
     pki_types::{CertificateDer, pem::PemObject},
 };
@@ -60,6 +61,8 @@ impl Trust {
             .with_safe_default_protocol_versions()
             .ok()?;
         let mut config = config.with_root_certificates(roots).with_no_client_auth();
+        // A ticket would tell a server which requests come from one host.
+        config.resumption = Resumption::disabled();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Some(Self(Arc::new(config)))
     }

@@ -12,9 +12,11 @@ use std::{
 };
 
 use libsqlite3_sys::{
-    SQLITE_ATTACH, SQLITE_DENY, SQLITE_DETACH, SQLITE_LIMIT_ATTACHED, SQLITE_LIMIT_COLUMN,
-    SQLITE_LIMIT_LENGTH, SQLITE_LIMIT_LIKE_PATTERN_LENGTH, SQLITE_LIMIT_SQL_LENGTH, SQLITE_OK,
-    SQLITE_PRAGMA, sqlite3_limit, sqlite3_set_authorizer,
+    SQLITE_ATTACH, SQLITE_CREATE_TEMP_INDEX, SQLITE_CREATE_TEMP_TABLE, SQLITE_CREATE_TEMP_TRIGGER,
+    SQLITE_CREATE_TEMP_VIEW, SQLITE_CREATE_VTABLE, SQLITE_DENY, SQLITE_DETACH,
+    SQLITE_LIMIT_ATTACHED, SQLITE_LIMIT_COLUMN, SQLITE_LIMIT_LENGTH,
+    SQLITE_LIMIT_LIKE_PATTERN_LENGTH, SQLITE_LIMIT_SQL_LENGTH, SQLITE_OK, SQLITE_PRAGMA,
+    sqlite3_limit, sqlite3_set_authorizer,
 };
 use sqlx::SqliteConnection;
 
@@ -89,6 +91,13 @@ unsafe extern "C" fn authorize(
 ) -> c_int {
     match action {
         SQLITE_ATTACH | SQLITE_DETACH => SQLITE_DENY,
+        // They are in a file of their own, without a limit, and outlive the run on its connection,
+        // where they stand before what the next one means.
+        SQLITE_CREATE_TEMP_INDEX
+        | SQLITE_CREATE_TEMP_TABLE
+        | SQLITE_CREATE_TEMP_TRIGGER
+        | SQLITE_CREATE_TEMP_VIEW
+        | SQLITE_CREATE_VTABLE => SQLITE_DENY,
         SQLITE_PRAGMA if subject.is_null() => SQLITE_DENY,
         SQLITE_PRAGMA => {
             // SAFETY: SQLite passes the pragma's name as a C string that lives for the call.
