@@ -127,7 +127,7 @@ mod tests {
             ("hunter2hunter2-and-more", "***"),
             ("abc", "abc"),
             ("body 0123456789abcdef", "body ***"),
-            ("größer hunter2hunter2 ist", "größer *** ist"),
+            ("größer hunter2hunter2 größer", "größer *** größer"),
         ] {
             assert_eq!(secrets.hide(text), shown);
         }

@@ -1,8 +1,10 @@
 //! A benchmark: how much longer the jobs of a well-behaved worker take while another plugin attacks
 //! the host.
 //!
-//!     cargo build --release --workspace --bins && (cd guests && cargo build --release --workspace)
-//!     target/release/under_attack [ROUNDS] [ATTACK…]
+//! ```text
+//! cargo build --release --workspace --bins && (cd guests && cargo build --release --workspace)
+//! target/release/under_attack [ROUNDS] [ATTACK…]
+//! ```
 //!
 //! One host on the embedded bus, with default limits but for the attacker's deadline (2 s) and
 //! attempts. Its neighbour is asked over HTTP, one request after the other on one connection: each is
