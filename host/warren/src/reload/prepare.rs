@@ -19,6 +19,9 @@ use crate::{equip::Equipment, registry::file_name};
 /// A file that has not changed for this long is complete: copying tools write without pauses, and
 /// one that does pause leaves a file that does not validate.
 const QUIET: Duration = Duration::from_millis(100);
+/// A file that nobody has touched for this long need not be waited for. Whole seconds, because that is
+/// what some file systems tell.
+const LONG_QUIET: Duration = Duration::from_secs(3);
 /// The worker type under which a file that has not been asked yet writes its log.
 const UNKNOWN_TYPE: &str = "unknown";
 
@@ -121,6 +124,10 @@ async fn read_when_quiet(file: &Path) -> Result<(Stamp, Bytes), (Option<Stamp>, 
 async fn stamp(file: &Path) -> Result<Option<Stamp>, Rejection> {
     let gone = |error: io::Error| unreadable(format!("read: {error}"));
     let before = Stamp::of(file).map_err(gone)?;
+    // At a start, most files have been quiet for days.
+    if before.is_older_than(LONG_QUIET) {
+        return Ok(Some(before));
+    }
     tokio::time::sleep(QUIET).await;
     let after = Stamp::of(file).map_err(gone)?;
     Ok((before == after).then_some(after))

@@ -40,6 +40,22 @@ impl Stamp {
             inode,
         })
     }
+
+    /// Whether neither its content nor its place has changed for so long.
+    pub(super) fn is_older_than(&self, age: Duration) -> bool {
+        let now = SystemTime::now();
+        let is_old = |then: SystemTime| now.duration_since(then).is_ok_and(|past| past > age);
+        #[cfg(unix)]
+        let placed = {
+            let (_, seconds) = self.inode;
+            u64::try_from(seconds).ok().and_then(|seconds| {
+                SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+            })
+        };
+        #[cfg(not(unix))]
+        let placed = self.modified;
+        self.modified.is_some_and(is_old) && placed.is_some_and(is_old)
+    }
 }
 
 /// The plugin files of a folder: `*.wasm`, unless the name begins with a dot. (Copying tools write
