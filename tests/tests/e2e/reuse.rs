@@ -63,6 +63,7 @@ async fn a_new_version_never_meets_an_instance_of_the_old_one(site: &Site) {
     for name in ["pilot_next", "pilot", "pilot_next"] {
         for _ in 0..3 {
             assert_eq!(host.get("/movies/").await.status, 200);
+            web_is_idle(&host).await;
         }
         assert_eq!(n_idle(&host, "WD").await, 1);
         host.drop_in("pilot.wasm", plugin(name));
@@ -74,6 +75,7 @@ async fn a_new_version_never_meets_an_instance_of_the_old_one(site: &Site) {
         .await;
         assert_eq!(n_idle(&host, "WD").await, 0);
         let movies = host.get("/movies/").await.text();
+        web_is_idle(&host).await;
         let is_new = movies.contains("from pilot 2");
         assert_eq!(is_new, name == "pilot_next", "{movies}");
     }
@@ -85,6 +87,14 @@ async fn a_new_version_never_meets_an_instance_of_the_old_one(site: &Site) {
         &metrics,
         [r#"warren_instances_created_total{worker="WA"} 1"#],
     );
+}
+
+/// A response can be there a moment before its instance is free for the next request.
+async fn web_is_idle(host: &Host) {
+    eventually("the instance of the HTTP worker is free", async || {
+        (n_idle(host, "WA").await == 1).then_some(())
+    })
+    .await;
 }
 
 async fn an_instance_that_nobody_needs_is_given_up_at_its_age(site: &Site) {

@@ -200,6 +200,8 @@ async fn a_message_in_another_encoding_is_understood() {
     for encoding in Encoding::ALL {
         let bench = Bench::new(encoding).await;
         let host = bench.host(["faulty"]).await;
+        // Alive until what they have written has arrived.
+        let mut writers = Vec::new();
         for other in Encoding::ALL {
             let sender_id = "TX:1795220940610";
             let mut writer =
@@ -214,6 +216,7 @@ async fn a_message_in_another_encoding_is_understood() {
             let hex = encoded["hex"].as_str().unwrap().to_owned();
             let publish = json!({"do": "publish", "key": "worker.next", "hex": hex});
             writer.command(&publish, "published").await;
+            writers.push(writer);
         }
         n_finished(&host, "ok", 3.0).await;
         host.stop().await;
