@@ -3,8 +3,8 @@
 //! makes; there the rows run at their full size. One test binary, because each would be linked
 //! anew.
 //!
-//! What these tests do not cover: plugins that misbehave (the unit tests of `warren-runtime`, and
-//! `e2e`), clusters with a quorum of their own (the rows F24 to F28), power cuts.
+//! What these tests do not cover: each way in which a plugin can misbehave (`e2e`, `attacks`, and the
+//! tests of `warren-runtime`), power cuts.
 
 #![allow(
     clippy::unwrap_used,
