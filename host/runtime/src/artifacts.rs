@@ -82,8 +82,8 @@ impl Artifacts {
 
     /// Keeps the compiled code of a plugin. That it cannot be kept is told once: the plugin serves
     /// all the same. Blocks on the disk.
-    pub(crate) fn store(&self, component: &Component, plugin: &Digest) {
-        if let Err(error) = self.write(component, plugin)
+    pub(crate) fn store(&self, code: &[u8], plugin: &Digest) {
+        if let Err(error) = self.write(code, plugin)
             && !self.has_complained.swap(true, Ordering::Relaxed)
         {
             tracing::warn!(
@@ -93,15 +93,14 @@ impl Artifacts {
         }
     }
 
-    fn write(&self, component: &Component, plugin: &Digest) -> Result<(), String> {
-        let code = component.serialize().map_err(|error| error.to_string())?;
+    fn write(&self, code: &[u8], plugin: &Digest) -> io::Result<()> {
         if code.len() as u64 > self.config.max_bytes {
             return Ok(());
         }
-        let name = format!("{}{}.{EXTENSION}", self.prefix(plugin), Digest::of(&code));
+        let name = format!("{}{}.{EXTENSION}", self.prefix(plugin), Digest::of(code));
         let file = self.config.folder.join(name);
-        private_folder::write(&file, &code).map_err(|error| error.to_string())?;
-        self.make_room(&file).map_err(|error| error.to_string())
+        private_folder::write(&file, code)?;
+        self.make_room(&file)
     }
 
     fn map(
@@ -119,7 +118,7 @@ impl Artifacts {
             return Err("its content is not what was written".to_owned());
         }
         drop(content);
-        // SAFETY: the code is what `write` got from wasmtime: nobody else can write to the folder,
+        // SAFETY: the code is what `write` got from our compiler: nobody else can write to the folder,
         // the name holds the digest of the content, and a file is never changed in place.
         #[expect(unsafe_code, reason = "mapping code that this program has compiled")]
         let component = unsafe { Component::deserialize_file(engine, file) };
@@ -162,6 +161,15 @@ impl Artifacts {
 
     fn prefix(&self, plugin: &Digest) -> String {
         format!("{plugin}.{}.", self.engine)
+    }
+}
+
+/// Takes code that our compiler has handed over just now, and that nobody keeps.
+pub(crate) fn deserialize(engine: &wasmtime::Engine, code: &[u8]) -> wasmtime::Result<Component> {
+    // SAFETY: it comes from `precompile`, in this process or by a pipe of a process of this program.
+    #[expect(unsafe_code, reason = "mapping code that this program has compiled")]
+    unsafe {
+        Component::deserialize(engine, code)
     }
 }
 
@@ -232,7 +240,7 @@ mod tests {
         let artifacts = open(folder.path(), SMALL, &engine);
         let (component, digest) = compile(&engine, "a");
         assert!(artifacts.load(&engine, &digest).is_none());
-        artifacts.store(&component, &digest);
+        artifacts.store(&component.serialize().unwrap(), &digest);
         assert!(artifacts.load(&engine, &digest).is_some());
         assert!(artifacts.load(&engine, &compile(&engine, "b").1).is_none());
 
@@ -249,7 +257,7 @@ mod tests {
         let engine = wasmtime::Engine::default();
         let artifacts = open(folder.path(), SMALL, &engine);
         let (component, digest) = compile(&engine, "a");
-        artifacts.store(&component, &digest);
+        artifacts.store(&component.serialize().unwrap(), &digest);
         let [file] = files(&artifacts).try_into().unwrap();
         let mut content = fs::read(&file).unwrap();
         let middle = content.len() / 2;
@@ -258,7 +266,7 @@ mod tests {
         assert!(artifacts.load(&engine, &digest).is_none());
         assert!(files(&artifacts).is_empty());
         // And neither is one that is cut off.
-        artifacts.store(&component, &digest);
+        artifacts.store(&component.serialize().unwrap(), &digest);
         fs::File::options()
             .write(true)
             .open(&file)
@@ -276,7 +284,7 @@ mod tests {
         let length = compiled[0].0.serialize().unwrap().len() as u64;
         let artifacts = open(folder.path(), length * 5 / 2, &engine);
         for (n, (component, digest)) in compiled.iter().enumerate() {
-            artifacts.store(component, digest);
+            artifacts.store(&component.serialize().unwrap(), digest);
             // The oldest by far, each of them.
             for file in files(&artifacts) {
                 let file = fs::File::options().append(true).open(file).unwrap();

@@ -15,8 +15,8 @@ use wasmtime::{
 use wasmtime_wasi_http::p2::bindings::ProxyIndices;
 
 use crate::{
-    ArtifactsConfig, Digest, LoadError, MAX_TABLE_ELEMENTS, Plugin, Reach, Worker,
-    artifacts::Artifacts,
+    ArtifactsConfig, CompilerConfig, Digest, LoadError, MAX_TABLE_ELEMENTS, Plugin, Reach, Worker,
+    artifacts::{self, Artifacts},
     bindings::{
         self,
         exports::warren::worker::{descriptor, handler},
@@ -49,6 +49,8 @@ pub struct EngineConfig {
     pub n_threads: usize,
     /// Where compiled plugins are kept; `None`: each is compiled whenever it is loaded.
     pub artifacts: Option<ArtifactsConfig>,
+    /// Where they are compiled; `None`: in this process, which bounds neither time nor memory.
+    pub compiler: Option<CompilerConfig>,
 }
 
 impl Default for EngineConfig {
@@ -58,6 +60,7 @@ impl Default for EngineConfig {
             max_memory_bytes: 256 << 20,
             n_threads: std::thread::available_parallelism().map_or(1, usize::from),
             artifacts: None,
+            compiler: None,
         }
     }
 }
@@ -79,6 +82,7 @@ struct Inner {
     probe_linker: Linker<State>,
     scheduling: Arc<Scheduling>,
     artifacts: Option<Arc<Artifacts>>,
+    compiler: Option<CompilerConfig>,
     /// Compiling uses every processor for one plugin already, and memory for each.
     compilers: Arc<Semaphore>,
 }
@@ -118,8 +122,10 @@ impl Engine {
         };
         let (linker, probe_linker) =
             linkers(&engine).map_err(|error| EngineError(format!("{error:#}")))?;
-        let scheduling = Arc::new(Scheduling::new(config.max_instances, config.n_threads));
-        start_ticker(&engine, scheduling.clone())?;
+        let scheduling = Scheduling::new(config.max_instances, config.n_threads)
+            .map_err(|error| EngineError(format!("threads for runs: {error}")))?;
+        let scheduling = Arc::new(scheduling);
+        start_ticker(&engine)?;
         let artifacts = config.artifacts.clone().and_then(|config| {
             let folder = config.folder.clone();
             Artifacts::open(config, &engine)
@@ -137,6 +143,7 @@ impl Engine {
             probe_linker,
             scheduling,
             artifacts: artifacts.map(Arc::new),
+            compiler: config.compiler.clone(),
             compilers: Arc::new(Semaphore::new(COMPILERS)),
         })))
     }
@@ -158,8 +165,8 @@ impl Engine {
     /// [`LoadError`] names the step, the culprit and the remedy.
     ///
     /// # Cancel safety
-    /// Dropping the future gives up the place in the line; what is being compiled is compiled to its
-    /// end, and kept where compiled plugins are.
+    /// Dropping the future gives up the place in the line, and ends the process that compiles. What is
+    /// being compiled in this process is compiled to its end.
     pub async fn compile(&self, bytes: Bytes, digest: Digest) -> Result<Compiled, LoadError> {
         let off = |error: tokio::task::JoinError| LoadError::Compile(error.to_string());
         let (engine, started, size_bytes) = (self.clone(), Instant::now(), bytes.len());
@@ -174,15 +181,13 @@ impl Engine {
         let (component, symbols) = match found {
             Some(found) => found,
             None => {
-                let turn = self.0.compilers.clone().acquire_owned().await;
+                let code = self.compile_now(bytes.clone()).await?;
                 let engine = self.clone();
-                let compile = move || {
-                    // Until it has ended, also when nobody waits for it any more.
-                    let _turn = turn;
-                    let component = engine.compile_now(&bytes, digest)?;
+                let map = move || {
+                    let component = engine.map(&code, &digest)?;
                     Ok::<_, LoadError>((component, Symbols::of(&bytes)))
                 };
-                tokio::task::spawn_blocking(compile).await.map_err(off)??
+                tokio::task::spawn_blocking(map).await.map_err(off)??
             }
         };
         Ok(Compiled {
@@ -195,16 +200,36 @@ impl Engine {
         })
     }
 
-    fn compile_now(&self, bytes: &[u8], digest: Digest) -> Result<Component, LoadError> {
-        validate(bytes)?;
-        let component = Component::new(&self.0.engine, bytes)
-            .map_err(|error| LoadError::Compile(format!("{error:#}")))?;
-        if let Some(artifacts) = self.0.artifacts.clone() {
-            // Nobody waits for the disk.
-            let component = component.clone();
-            tokio::task::spawn_blocking(move || artifacts.store(&component, &digest));
+    /// The code of a file, as wasmtime writes it down.
+    async fn compile_now(&self, bytes: Bytes) -> Result<Vec<u8>, LoadError> {
+        validate(&bytes)?;
+        let turn = self.0.compilers.clone().acquire_owned().await;
+        if let Some(compiler) = &self.0.compiler {
+            return compiler.compile(&bytes).await;
         }
-        Ok(component)
+        let compile = move || {
+            // Until it has ended, also when nobody waits for it any more.
+            let _turn = turn;
+            precompile(&bytes)
+        };
+        let compiled = tokio::task::spawn_blocking(compile).await;
+        let failed = |text: String| LoadError::Compile(text);
+        let code = compiled.map_err(|error| failed(error.to_string()))?;
+        code.map_err(|error| failed(format!("{error:#}")))
+    }
+
+    /// Makes code ready to run: from the file in which it is kept, so that the system can drop its
+    /// pages and read them again.
+    fn map(&self, code: &[u8], plugin: &Digest) -> Result<Component, LoadError> {
+        let engine = &self.0.engine;
+        if let Some(artifacts) = &self.0.artifacts {
+            artifacts.store(code, plugin);
+            if let Some(component) = artifacts.load(engine, plugin) {
+                return Ok(component);
+            }
+        }
+        artifacts::deserialize(engine, code)
+            .map_err(|error| LoadError::Compile(format!("{error:#}")))
     }
 
     /// Links compiled code and asks it what it is. `scratch` is the worker as which it is asked; its
@@ -266,6 +291,12 @@ impl Engine {
     }
 }
 
+/// Compiles a component, for an engine of this program.
+pub(crate) fn precompile(bytes: &[u8]) -> wasmtime::Result<Vec<u8>> {
+    // The allocator is no part of the code, and reserves more than a bounded process has.
+    wasmtime::Engine::new(&common())?.precompile_component(bytes)
+}
+
 /// What every engine has in common (WASMTIME.md §2 has the figures behind it).
 fn common() -> Config {
     let mut config = Config::new();
@@ -323,11 +354,10 @@ fn linkers(engine: &wasmtime::Engine) -> wasmtime::Result<(Linker<State>, Linker
 
 /// The ticker holds the engine weakly, and wasmtime's own rather than ours: plugins keep that one
 /// alive, and without ticks they would not be stopped.
-fn start_ticker(engine: &wasmtime::Engine, scheduling: Arc<Scheduling>) -> Result<(), EngineError> {
+fn start_ticker(engine: &wasmtime::Engine) -> Result<(), EngineError> {
     let engine = engine.weak();
     let tick = move || {
         while let Some(engine) = engine.upgrade() {
-            scheduling.tick();
             engine.increment_epoch();
             drop(engine);
             std::thread::sleep(TICK);

@@ -80,7 +80,9 @@ pub(crate) async fn serve(
     let (early_taken, early_are_taken) = oneshot::channel::<()>();
     let late_sends = sends.clone();
     // A task of its own: the guest goes on streaming the body when the head has left.
-    tokio::spawn(async move {
+    let scheduling = plugin.scheduling.clone();
+    let (metered, load) = (clock.clone(), instances.load.clone());
+    let run = async move {
         let ended = {
             let run = async {
                 let guest = instance.start(&plugin).await?;
@@ -128,7 +130,8 @@ pub(crate) async fn serve(
             report(&worker_id, &job_id, unclaimed);
         }
         drop(permit);
-    });
+    };
+    tokio::spawn(async move { scheduling.background.run(&load, metered, run).await });
 
     let head = head.await;
     let sends = sends.take();

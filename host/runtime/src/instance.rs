@@ -98,7 +98,7 @@ impl Instance {
 
 fn store(plugin: &Plugin, worker: &Arc<Worker>, run: Run) -> Store<State> {
     let accepts = plugin.description.accepts;
-    run::store(&plugin.pre, &plugin.scheduling, worker, accepts, run)
+    run::store(&plugin.pre, worker, accepts, run)
 }
 
 #[cfg(test)]
@@ -136,7 +136,7 @@ mod tests {
         let engine = Engine::new(&config).unwrap();
         let component = Component::new(&engine, wat::parse_str(GUEST).unwrap()).unwrap();
         Plugin {
-            scheduling: Arc::new(Scheduling::new(10, 1)),
+            scheduling: Arc::new(Scheduling::new(10, 1).unwrap()),
             pre: Linker::new(&engine).instantiate_pre(&component).unwrap(),
             handler: None,
             http: None,

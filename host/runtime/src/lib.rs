@@ -9,14 +9,17 @@
 //! a [`Worker`] around it, [`Pool::run`] and [`Pool::serve`] run one job and one HTTP request.
 
 mod artifacts;
+mod background;
 mod bindings;
 mod capability;
+mod compiler;
 mod engine;
 mod fault;
 mod grants;
 mod http;
 mod instance;
 mod limits;
+mod load;
 mod meter;
 mod plugin;
 mod pool;
@@ -38,6 +41,7 @@ pub use capability::{
     outgoing::{Outgoing, Trust, TrustError},
     sql::Databases,
 };
+pub use compiler::{CompilerBounds, CompilerConfig, compile_apart};
 pub use engine::{Compiled, Engine, EngineConfig, EngineError, MAX_FILE_BYTES};
 pub use fault::Fault;
 pub use grants::{AddressRange, Grants, Need, Origin, Reach, Standing, needs};

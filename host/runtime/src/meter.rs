@@ -2,8 +2,9 @@
 //! the host.
 //!
 //! The time is that in which the run is polled, so that waiting is free. It is the wall clock of
-//! these moments: a machine that is busy with other programs counts them in, which the processor's
-//! own clock would not, but that one is a system call at each poll. Calls are counted where wasmtime
+//! these moments: a machine that is busy with other programs counts them in, which the thread's own
+//! clock does not, but that one is a system call at each poll. Runs that compute for long are polled
+//! by threads from which the processor is taken often; those are measured by the thread's clock. Calls are counted where wasmtime
 //! asks for the state behind them. Both are compared with their limits at the ticks of the engine, so
 //! that a run may go beyond by what fits into one.
 
@@ -17,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{Fault, Limits};
+use crate::{Fault, Limits, background};
 
 /// What one run has used. Lives as long as the run.
 pub(crate) struct Meter {
@@ -87,14 +88,20 @@ impl Clock {
         .await
     }
 
-    fn used(&self) -> Duration {
+    pub(crate) fn used(&self) -> Duration {
         Duration::from_nanos(self.0.so_far())
     }
 }
 
 impl Polls {
+    /// Only compared within one poll, which no thread takes from another.
     fn now(&self) -> u64 {
-        u64::try_from(self.made.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        let now = if background::is_here() {
+            background::thread_time()
+        } else {
+            self.made.elapsed()
+        };
+        u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
     }
 
     fn so_far(&self) -> u64 {

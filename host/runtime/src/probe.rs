@@ -56,15 +56,18 @@ pub(crate) async fn describe(
         trace_parent: None,
     };
     let run = run::begin(scratch, occasion, DEADLINE, CancellationToken::new());
-    let mut store = run::store(&pre, scheduling, scratch, Encoding::Json, run);
-    let described = {
+    let mut store = run::store(&pre, scratch, Encoding::Json, run);
+    let descriptor = descriptor.clone();
+    let run = async move {
         let run = async {
             let instance = pre.instantiate_async(&mut store).await?;
             let guest = descriptor.load(&mut store, &instance)?;
             guest.call_describe(&mut store).await
         };
-        tokio::time::timeout(DEADLINE, run).await
+        let described = tokio::time::timeout(DEADLINE, run).await;
+        (described, store)
     };
+    let (described, store) = scheduling.background.run_there(run).await;
     let too_long = || {
         LoadError::Probe(format!(
             "describe() took longer than {DEADLINE:?}; it must only fill in a record"

@@ -15,7 +15,7 @@ use std::{
 use prometheus::{IntCounter, IntGauge};
 use tokio::task::AbortHandle;
 
-use crate::{Plugin, Worker, instance::Instance, limits::Denied, run::FAR, state::Run};
+use crate::{Plugin, Worker, instance::Instance, limits::Denied, load::Load, run::FAR, state::Run};
 
 pub use metrics::InstanceMetrics;
 pub(crate) use metrics::{Dropped, End};
@@ -39,6 +39,8 @@ pub(crate) struct Instances {
     created: IntCounter,
     reused: IntCounter,
     n_idle: IntGauge,
+    /// How much the pool's runs compute.
+    pub(crate) load: Arc<Load>,
 }
 
 #[derive(Default)]
@@ -68,6 +70,7 @@ impl Instances {
             created: metrics.created(worker_type),
             reused: metrics.reused(worker_type),
             n_idle: metrics.idle(worker_type),
+            load: Arc::new(Load::new()),
         })
     }
 

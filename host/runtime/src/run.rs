@@ -16,7 +16,6 @@ use crate::{
     fault,
     instance::Instance,
     reuse::{Dropped, Instances},
-    scheduling::{FREE_TICKS, Scheduling},
     stack::Stack,
     state::{Run, State},
 };
@@ -52,7 +51,7 @@ pub struct JobRun {
 /// # Cancel safety
 /// Dropping the future stops the guest; its effects outside the bus stay.
 pub(crate) async fn job(
-    plugin: &Plugin,
+    plugin: &Arc<Plugin>,
     worker: &Arc<Worker>,
     instances: &Arc<Instances>,
     job: &Job,
@@ -60,8 +59,21 @@ pub(crate) async fn job(
     stop: CancellationToken,
 ) -> JobRun {
     let started = Instant::now();
-    let mut left = Left::default();
-    let verdict = run_job(plugin, worker, instances, job, occasion, stop, &mut left).await;
+    let (verdict, left) = match to_guest(plugin, worker, job) {
+        Err(fault) => (Err(fault), Left::default()),
+        Ok(job) => {
+            let run = begin(worker, occasion, worker.limits.deadline, stop.clone());
+            let (clock, load) = (run.meter.clock(), instances.load.clone());
+            let (owned, worker, instances) = (plugin.clone(), worker.clone(), instances.clone());
+            let run = async move {
+                let mut left = Left::default();
+                let verdict = run_job(&owned, &worker, &instances, job, run, stop, &mut left).await;
+                (verdict, left)
+            };
+            let background = &plugin.scheduling.background;
+            background.run(&load, clock, run).await
+        }
+    };
     let took = started.elapsed();
     let Left { mut sends, stack } = left;
     if !matches!(
@@ -86,25 +98,11 @@ struct Left {
     stack: Stack,
 }
 
-async fn run_job(
-    plugin: &Plugin,
-    worker: &Arc<Worker>,
-    instances: &Arc<Instances>,
-    job: &Job,
-    occasion: Occasion,
-    stop: CancellationToken,
-    left: &mut Left,
-) -> Result<Outcome, Fault> {
-    let Some(indices) = &plugin.handler else {
-        return Err(Fault::Host(
-            "this worker takes no jobs: it exports no handler".to_owned(),
-        ));
-    };
-    let limits = &worker.limits;
+fn to_guest(plugin: &Plugin, worker: &Worker, job: &Job) -> Result<handler::Job, Fault> {
     let accepts = plugin.description.accepts;
-    let data =
-        payload::to_guest(&job.data, accepts, limits.payload_bytes).map_err(Fault::Payload)?;
-    let job = handler::Job {
+    let data = payload::to_guest(&job.data, accepts, worker.limits.payload_bytes)
+        .map_err(Fault::Payload)?;
+    Ok(handler::Job {
         id: job.id.clone(),
         sender: job.sender.id.clone(),
         route: job
@@ -114,8 +112,24 @@ async fn run_job(
             .collect(),
         position: u32::try_from(job.position).unwrap_or(u32::MAX),
         data,
+    })
+}
+
+async fn run_job(
+    plugin: &Plugin,
+    worker: &Arc<Worker>,
+    instances: &Arc<Instances>,
+    job: handler::Job,
+    run: Run,
+    stop: CancellationToken,
+    left: &mut Left,
+) -> Result<Outcome, Fault> {
+    let Some(indices) = &plugin.handler else {
+        return Err(Fault::Host(
+            "this worker takes no jobs: it exports no handler".to_owned(),
+        ));
     };
-    let run = begin(worker, occasion, limits.deadline, stop.clone());
+    let limits = &worker.limits;
     let mut instance = instances.instance(plugin, run);
     let clock = instance.store.data().run.meter.clock();
     let verdict = {
@@ -181,7 +195,6 @@ pub(crate) fn begin(
 /// the runtime is busy with guests.
 pub(crate) fn store(
     pre: &InstancePre<State>,
-    scheduling: &Arc<Scheduling>,
     worker: &Arc<Worker>,
     accepts: Encoding,
     run: Run,
@@ -190,20 +203,12 @@ pub(crate) fn store(
     let mut store = Store::new(pre.engine(), state);
     store.limiter(|state| &mut state.memory);
     store.set_epoch_deadline(1);
-    let scheduling = scheduling.clone();
-    store.epoch_deadline_callback(move |mut context| {
-        let state = context.data_mut();
-        let run = &mut state.run;
-        if run.is_over(&state.worker.limits) {
+    store.epoch_deadline_callback(|context| {
+        let state = context.data();
+        if state.run.is_over(&state.worker.limits) {
             return Ok(UpdateDeadline::Interrupt);
         }
-        run.n_ticks = run.n_ticks.saturating_add(1);
-        if run.n_ticks <= FREE_TICKS {
-            return Ok(UpdateDeadline::Yield(1));
-        }
-        let scheduling = scheduling.clone();
-        let turn = Box::pin(async move { scheduling.turn().await });
-        Ok(UpdateDeadline::YieldCustom(1, turn))
+        Ok(UpdateDeadline::Yield(1))
     });
     // One call may carry a payload, and one that is too large shall get an error, not a trap. The
     // same byte of the guest can be named thousands of times in one list, so its memory is no

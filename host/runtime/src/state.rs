@@ -45,8 +45,6 @@ pub(crate) struct Run {
     pub(crate) cancelled: CancellationToken,
     pub(crate) sends: Arc<Sends>,
     pub(crate) sql: Session,
-    /// Ticks of the engine in which its code was running.
-    pub(crate) n_ticks: u32,
     pub(crate) meter: Meter,
     outgoing: Requests,
 }
@@ -127,7 +125,6 @@ impl Run {
             deadline,
             cancelled,
             sends: Arc::default(),
-            n_ticks: 0,
             meter: Meter::new(),
             outgoing: Requests::new(worker, deadline),
         }

@@ -21,9 +21,13 @@ pub(crate) async fn warm(plugin: &Plugin, worker: &Arc<Worker>) -> Result<(), Lo
         trace_parent: None,
     };
     let run = run::begin(worker, occasion, DEADLINE, CancellationToken::new());
-    let (scheduling, accepts) = (&plugin.scheduling, plugin.description.accepts);
-    let mut store = run::store(&plugin.pre, scheduling, worker, accepts, run);
-    let made = tokio::time::timeout(DEADLINE, plugin.pre.instantiate_async(&mut store)).await;
+    let mut store = run::store(&plugin.pre, worker, plugin.description.accepts, run);
+    let pre = plugin.pre.clone();
+    let run = async move {
+        let made = tokio::time::timeout(DEADLINE, pre.instantiate_async(&mut store)).await;
+        (made, store)
+    };
+    let (made, store) = plugin.scheduling.background.run_there(run).await;
     match made {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => {

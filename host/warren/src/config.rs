@@ -29,7 +29,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Dura
 
 use warren_bus::{BrokerFiles, PeersConfig};
 use warren_protocol::{Encoding, WorkerType};
-use warren_runtime::{Digest, Grants, Secret};
+use warren_runtime::{CompilerBounds, Digest, Grants, Secret};
 
 pub(crate) use self::reach::{read_all as read_secrets, read_authorities};
 pub use self::{
@@ -57,6 +57,8 @@ pub struct Config {
     pub keep_versions: u32,
     /// How much room compiled plugins may take, in bytes; 0: none are kept.
     pub compile_cache_bytes: u64,
+    /// What compiling one plugin may take.
+    pub compiler: CompilerBounds,
     /// Where HTTP workers are reached. Port 0 takes a free one.
     pub http: SocketAddr,
     /// Where metrics, health and the lists of workers and plugins are served. Port 0 takes a free
@@ -296,6 +298,10 @@ impl Default for Config {
             data_dir: PathBuf::from("data"),
             keep_versions: 3,
             compile_cache_bytes: 1 << 30,
+            compiler: CompilerBounds {
+                memory_bytes: 4 << 30,
+                timeout: Duration::from_secs(120),
+            },
             http: SocketAddr::from(([127, 0, 0, 1], 8080)),
             admin: SocketAddr::from(([127, 0, 0, 1], 9091)),
             encoding: Encoding::Json,

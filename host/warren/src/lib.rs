@@ -14,6 +14,7 @@ mod calls;
 pub mod cli;
 mod clock;
 pub mod commands;
+pub mod compile;
 pub mod config;
 pub mod dev;
 mod dispatch;

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use warren::{
     cli::{self, Cli, Command},
     commands::{self, Verdict},
+    compile,
     config::{self, Config, Sources},
     dev, manager,
     run::{self, Link},
@@ -23,6 +24,15 @@ const EXIT_USAGE: u8 = 64;
 const POLLS_BETWEEN_EVENTS: u32 = 8;
 
 fn main() -> ExitCode {
+    if let Some(bounds) = compile::asked(std::env::args_os()) {
+        return match warren_runtime::compile_apart(&bounds) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(text) => {
+                complain(&text);
+                ExitCode::FAILURE
+            }
+        };
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -19,6 +19,7 @@ use warren_runtime::{
 use crate::{
     admin,
     calls::Calls,
+    compile,
     config::{Broker, BrokerUrl, Config},
     dispatch,
     equip::Equipment,
@@ -165,6 +166,7 @@ pub fn engine(config: &Config) -> anyhow::Result<Engine> {
             folder: config.data_dir.join("compiled"),
             max_bytes: config.compile_cache_bytes,
         }),
+        compiler: Some(compile::compiler(config.compiler)?),
         ..defaults
     })?)
 }

@@ -31,6 +31,8 @@ on_both_buses! {
     a_transaction_held_open_is_over_at_the_deadline
     a_plugin_that_calls_itself_without_end_comes_to_one
     a_plugin_that_sends_itself_keeps_nobody_from_work
+    a_file_whose_compiling_takes_memory_without_end_is_refused
+    a_file_whose_compiling_takes_for_ever_is_refused
 }
 
 /// Small limits, so that the attacks end soon. One attempt: what comes of a job is decided at once.
@@ -226,6 +228,81 @@ async fn attacked(site: &Site, config: &str) -> Host {
         assert_eq!(reply.status, 200, "{}", reply.text());
     }
     host
+}
+
+async fn a_file_whose_compiling_takes_memory_without_end_is_refused(site: &Site) {
+    let says = ["more than 512 MiB of memory", "raise `compile_memory`"];
+    is_not_compiled(site, "compile_memory = \"512MiB\"\n", says).await;
+}
+
+async fn a_file_whose_compiling_takes_for_ever_is_refused(site: &Site) {
+    let config = "compile_memory = \"64GiB\"\ncompile_timeout = \"8s\"\n";
+    let says = ["longer than 8s", "raise `compile_timeout`"];
+    is_not_compiled(site, config, says).await;
+}
+
+/// Copies in a file that nobody can compile within these bounds. The neighbours go on meanwhile, and
+/// the host's own memory stays what it was.
+async fn is_not_compiled<const N: usize>(site: &Site, config: &str, says: [&str; N]) {
+    let host = attacked(site, &format!("{config}{CONFIG}")).await;
+    let before = usage(host.pid()).rss_kib;
+    host.drop_in("hostile.wasm", hard_to_compile());
+    neighbours_go_on_until(&host, async || {
+        let file = host.file("hostile.wasm").await;
+        file.is_some_and(|file| file["state"] == "rejected")
+    })
+    .await;
+    let file = host.file("hostile.wasm").await.unwrap();
+    has(file["error"].as_str().unwrap(), says);
+    let after = usage(host.pid()).rss_kib;
+    assert!(after < before + KEPT_KIB, "{before} → {after} KiB");
+}
+
+/// A component with one function of 20,000 loops, in which 2,000 variables are alive: a quarter of a
+/// megabyte, of which wasmtime's compiler makes gigabytes and minutes.
+fn hard_to_compile() -> Vec<u8> {
+    const N_LOCALS: u32 = 2000;
+    const N_LOOPS: u32 = 20_000;
+    fn leb(mut n: u32) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while n > 0x7f {
+            bytes.push(n as u8 | 0x80);
+            n >>= 7;
+        }
+        bytes.push(n as u8);
+        bytes
+    }
+    let sized = |bytes: &[u8]| [leb(bytes.len() as u32).as_slice(), bytes].concat();
+    let section = |id: u8, bytes: &[u8]| [&[id], sized(bytes).as_slice()].concat();
+
+    // One group of locals of type i32.
+    let mut body = [&[1], leb(N_LOCALS).as_slice(), &[0x7f]].concat();
+    for n in 0..N_LOOPS {
+        let local = leb(n % N_LOCALS);
+        // (loop (br_if 0 (local.tee $n (i32.add (local.get $n) (i32.const 1)))))
+        body.extend(
+            [
+                &[0x03, 0x40, 0x20],
+                local.as_slice(),
+                &[0x41, 1, 0x6a, 0x22],
+                &local,
+            ]
+            .concat(),
+        );
+        body.extend([0x0d, 0, 0x0b]);
+    }
+    body.push(0x0b);
+    let module = [
+        b"\0asm\x01\0\0\0".as_slice(),
+        &section(1, &[1, 0x60, 0, 0]),
+        &section(3, &[1, 0]),
+        &section(10, &[&[1], sized(&body).as_slice()].concat()),
+    ];
+    [
+        b"\0asm\x0d\0\x01\0".as_slice(),
+        &section(1, &module.concat()),
+    ]
+    .concat()
 }
 
 /// Attacks, and checks all that a host owes its neighbours and its operator. `says`: what the error

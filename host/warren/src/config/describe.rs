@@ -25,6 +25,7 @@ impl fmt::Display for Config {
             data_dir,
             keep_versions,
             compile_cache_bytes,
+            compiler,
             http,
             admin,
             encoding,
@@ -80,6 +81,10 @@ impl fmt::Display for Config {
         writeln!(f, "data_dir = {}", quoted(&data_dir.to_string_lossy()))?;
         writeln!(f, "keep_versions = {keep_versions}")?;
         writeln!(f, "compile_cache = \"{}\"", shown_size(compile_cache_bytes))?;
+        let memory = shown_size(&compiler.memory_bytes);
+        writeln!(f, "compile_memory = \"{memory}\"")?;
+        let timeout = shown_duration(&compiler.timeout);
+        writeln!(f, "compile_timeout = \"{timeout}\"")?;
         writeln!(f, "http = \"{http}\"")?;
         writeln!(f, "admin = \"{admin}\"")?;
         writeln!(

@@ -38,6 +38,9 @@ const SHORTEST: Duration = Duration::from_millis(1);
 /// Each is a file of the plugin's size.
 const VERSIONS: RangeInclusive<u32> = 0..=100;
 const COMPILE_CACHE: RangeInclusive<u64> = 0..=1 << 40;
+/// A trivial guest takes half of the least.
+const COMPILE_MEMORY: RangeInclusive<u64> = 512 << 20..=1 << 40;
+const SECOND: Duration = Duration::from_secs(1);
 /// RabbitMQ looks at its deliveries once a minute.
 const CONSUMER_TIMEOUT: RangeInclusive<Duration> =
     Duration::from_secs(60)..=Duration::from_secs(24 * 60 * 60);
@@ -78,6 +81,20 @@ pub(super) const HOST: &[Key<Draft>] = &[
         set: |draft, node, report| {
             let value = values::size(node, COMPILE_CACHE);
             report.put(&mut draft.config.compile_cache_bytes, value);
+        },
+    },
+    Key {
+        name: "compile_memory",
+        set: |draft, node, report| {
+            let value = values::size(node, COMPILE_MEMORY);
+            report.put(&mut draft.config.compiler.memory_bytes, value);
+        },
+    },
+    Key {
+        name: "compile_timeout",
+        set: |draft, node, report| {
+            let value = values::duration(node, SECOND..=LONGEST_WAIT);
+            report.put(&mut draft.config.compiler.timeout, value);
         },
     },
     Key {

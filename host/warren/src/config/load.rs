@@ -28,6 +28,8 @@ pub(super) const VARIABLES: &[(&str, &str)] = &[
     ("WARREN_DATA_DIR", "data_dir"),
     ("WARREN_KEEP_VERSIONS", "keep_versions"),
     ("WARREN_COMPILE_CACHE", "compile_cache"),
+    ("WARREN_COMPILE_MEMORY", "compile_memory"),
+    ("WARREN_COMPILE_TIMEOUT", "compile_timeout"),
     ("WARREN_HTTP", "http"),
     ("WARREN_ADMIN", "admin"),
     ("WARREN_ENCODING", "encoding"),

@@ -31,6 +31,8 @@ fn every_variable_sets_its_key() {
         ("WARREN_DATA_DIR", "d"),
         ("WARREN_KEEP_VERSIONS", "7"),
         ("WARREN_COMPILE_CACHE", "2GiB"),
+        ("WARREN_COMPILE_MEMORY", "1GiB"),
+        ("WARREN_COMPILE_TIMEOUT", "9s"),
         ("WARREN_HTTP", "127.0.0.1:1"),
         ("WARREN_ADMIN", "127.0.0.1:2"),
         ("WARREN_ENCODING", "BSON"),
@@ -102,6 +104,8 @@ fn every_variable_sets_its_key() {
     assert_eq!((config.plugins, config.data_dir), ("p".into(), "d".into()));
     assert_eq!(config.keep_versions, 7);
     assert_eq!(config.compile_cache_bytes, 2 << 30);
+    assert_eq!(config.compiler.memory_bytes, 1 << 30);
+    assert_eq!(config.compiler.timeout, Duration::from_secs(9));
     assert_eq!((config.http.port(), config.admin.port()), (1, 2));
     assert_eq!(config.encoding, Encoding::Bson);
     let seconds = |duration: Duration| duration.as_secs();

@@ -1,0 +1,239 @@
+//! Where runs go on that compute for long: threads of a lower priority, so that the system takes the
+//! processor from them as soon as anybody else needs it. A run that ends soon, as nearly all do, never
+//! gets there, and one that is alone on the machine loses nothing there.
+//!
+//! Only the computing moves. Sockets, timers and tasks that a run makes stay with the runtime that
+//! began it: others may use what it opened, and must not wait for its priority.
+
+use std::{
+    cell::Cell,
+    future::poll_fn,
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    runtime::{Builder, Handle, Runtime},
+    task::JoinHandle,
+};
+use tokio_util::context::TokioContext;
+
+use crate::{load::Load, meter::Clock};
+
+/// How long a run may compute before it moves.
+const SLICE: Duration = Duration::from_millis(4);
+/// What is added to the threads' nice value. Beside one thread of the usual priority, one of these
+/// gets a tenth of a processor: enough to go on, whatever the others do.
+const NICER: i32 = 10;
+
+thread_local! {
+    static IS_BACKGROUND: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is one of those with the lower priority.
+pub(crate) fn is_here() -> bool {
+    IS_BACKGROUND.get()
+}
+
+/// How long this thread has had a processor.
+pub(crate) fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
+}
+
+/// Threads of a lower priority, as many as there are processors.
+pub(crate) struct Background(Option<Runtime>);
+
+impl Background {
+    pub(crate) fn start(n_threads: usize) -> io::Result<Self> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(n_threads.max(1))
+            .thread_name("background")
+            .on_thread_start(lower_priority)
+            .build()?;
+        Ok(Self(Some(runtime)))
+    }
+
+    /// Runs a future whose time is measured by `clock`: here at first, and over there when it has
+    /// computed for long, or when its worker has.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops `run`, soon after when it has moved.
+    pub(crate) async fn run<F>(&self, load: &Load, clock: Clock, run: F) -> F::Output
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        let mut run = Box::pin(run);
+        let is_heavy = load.is_heavy();
+        let ended = poll_fn(|context| {
+            if is_heavy {
+                return Poll::Ready(None);
+            }
+            match run.as_mut().poll(context) {
+                Poll::Ready(output) => Poll::Ready(Some(output)),
+                Poll::Pending if clock.used() > SLICE => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            }
+        });
+        let output = match ended.await {
+            Some(output) => output,
+            None => self.run_there(run).await,
+        };
+        load.charge(clock.used());
+        output
+    }
+
+    /// Runs a future over there from its beginning.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops `run` soon after.
+    pub(crate) async fn run_there<F>(&self, run: F) -> F::Output
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        match &self.0 {
+            Some(runtime) => {
+                let run = TokioContext::new(run, Handle::current());
+                Moved(runtime.spawn(run)).await
+            }
+            None => run.await,
+        }
+    }
+}
+
+impl Drop for Background {
+    /// The last plugin may go where nothing may block.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// A run that has moved, on the side that waits for it.
+struct Moved<T>(JoinHandle<T>);
+
+impl<T> Future for Moved<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        match Pin::new(&mut self.0).poll(context) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(output)) => Poll::Ready(output),
+            Poll::Ready(Err(error)) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime ends with the engine and its last plugin, of which the run holds one.
+                Err(_) => Poll::Pending,
+            },
+        }
+    }
+}
+
+impl<T> Drop for Moved<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Of the thread that calls. Raising one's nice value is always allowed.
+pub(crate) fn lower_priority() {
+    IS_BACKGROUND.set(true);
+    use rustix::process::{getpriority_process, setpriority_process};
+    let lowered = getpriority_process(None)
+        .and_then(|nice| setpriority_process(None, nice.saturating_add(NICER)));
+    if let Err(error) = lowered {
+        tracing::debug!(%error, "runs that compute for long have no lower priority here");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Instant};
+
+    use rustix::process::getpriority_process;
+
+    use super::*;
+    use crate::meter::Meter;
+
+    /// What a run sees of where it is.
+    async fn place() -> (bool, i32) {
+        let here = || (is_here(), getpriority_process(None).unwrap());
+        // A task that it makes is where it was made, and so is a timer.
+        let task = tokio::spawn(async move { here() });
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(!task.await.unwrap().0);
+        here()
+    }
+
+    async fn compute(time: Duration) {
+        let begun = Instant::now();
+        while begun.elapsed() < time {
+            std::hint::spin_loop();
+            if begun.elapsed().as_millis().is_multiple_of(2) {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    async fn run<T: Send + 'static>(
+        background: &Background,
+        load: &Load,
+        run: impl Future<Output = T> + Send + 'static,
+    ) -> T {
+        let clock = Meter::new().clock();
+        background.run(load, clock.clone(), clock.timed(run)).await
+    }
+
+    #[tokio::test]
+    async fn a_run_that_computes_for_long_goes_on_at_a_lower_priority() {
+        let (background, load) = (Background::start(1).unwrap(), Load::new());
+        let usual = getpriority_process(None).unwrap();
+        let short = run(&background, &load, place()).await;
+        assert_eq!(short, (false, usual));
+        let long = run(&background, &load, async {
+            compute(SLICE * 2).await;
+            place().await
+        });
+        assert_eq!(long.await, (true, (usual + NICER).min(19)));
+    }
+
+    #[tokio::test]
+    async fn the_runs_of_a_worker_that_computes_a_lot_begin_there() {
+        let (background, load) = (Background::start(1).unwrap(), Load::new());
+        load.charge(Duration::from_secs(1));
+        assert!(run(&background, &load, place()).await.0);
+    }
+
+    #[tokio::test]
+    async fn whoever_does_not_wait_any_more_ends_it() {
+        let background = Background::start(1).unwrap();
+        let alive = Arc::new(());
+        let held = alive.clone();
+        let endless = background.run_there(async move {
+            let _held = held;
+            std::future::pending::<()>().await;
+        });
+        assert!(
+            tokio::time::timeout(Duration::from_millis(20), endless)
+                .await
+                .is_err()
+        );
+        let begun = Instant::now();
+        while Arc::strong_count(&alive) > 1 {
+            assert!(begun.elapsed() < Duration::from_secs(20), "it goes on");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_that_of_whoever_waits() {
+        let background = Arc::new(Background::start(1).unwrap());
+        let waiting = tokio::spawn(async move {
+            background.run_there(async { assert!(!is_here()) }).await;
+        });
+        assert!(waiting.await.unwrap_err().is_panic());
+    }
+}
