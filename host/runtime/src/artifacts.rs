@@ -99,7 +99,7 @@ impl Artifacts {
         }
         let name = format!("{}{}.{EXTENSION}", self.prefix(plugin), Digest::of(code));
         let file = self.config.folder.join(name);
-        private_folder::write(&file, code)?;
+        private_folder::write_soon(&file, code)?;
         self.make_room(&file)
     }
 
@@ -166,7 +166,8 @@ impl Artifacts {
 
 /// Takes code that our compiler has handed over just now, and that nobody keeps.
 pub(crate) fn deserialize(engine: &wasmtime::Engine, code: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: it comes from `precompile`, in this process or by a pipe of a process of this program.
+    // SAFETY: it comes from `precompile`, in this process or by a pipe of a process of this program. A
+    // file that takes that process over has this one, too: its bounds are no sandbox.
     #[expect(unsafe_code, reason = "mapping code that this program has compiled")]
     unsafe {
         Component::deserialize(engine, code)

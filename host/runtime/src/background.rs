@@ -10,6 +10,7 @@ use std::{
     future::poll_fn,
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -18,7 +19,6 @@ use tokio::{
     runtime::{Builder, Handle, Runtime},
     task::JoinHandle,
 };
-use tokio_util::context::TokioContext;
 
 use crate::{load::Load, meter::Clock};
 
@@ -57,16 +57,24 @@ impl Background {
         Ok(Self(Some(runtime)))
     }
 
-    /// Runs a future whose time is measured by `clock`: here at first, and over there when it has
+    /// Runs a future, with `clock` running while it is polled: here at first, and over there when it has
     /// computed for long, or when its worker has.
     ///
     /// # Cancel safety
     /// Dropping the future drops `run`, soon after when it has moved.
-    pub(crate) async fn run<F>(&self, load: &Load, clock: Clock, run: F) -> F::Output
+    pub(crate) async fn run<F>(&self, load: &Arc<Load>, clock: Clock, run: F) -> F::Output
     where
         F: Future<Output: Send> + Send + 'static,
     {
-        let mut run = Box::pin(run);
+        let charge = Charge {
+            load: load.clone(),
+            clock: clock.clone(),
+        };
+        let run = async move {
+            let _charge = charge;
+            run.await
+        };
+        let mut run = Box::pin(clock.clone().timed(run));
         let is_heavy = load.is_heavy();
         let ended = poll_fn(|context| {
             if is_heavy {
@@ -78,12 +86,10 @@ impl Background {
                 Poll::Pending => Poll::Pending,
             }
         });
-        let output = match ended.await {
+        match ended.await {
             Some(output) => output,
             None => self.run_there(run).await,
-        };
-        load.charge(clock.used());
-        output
+        }
     }
 
     /// Runs a future over there from its beginning.
@@ -96,7 +102,10 @@ impl Background {
     {
         match &self.0 {
             Some(runtime) => {
-                let run = TokioContext::new(run, Handle::current());
+                let run = Foreign {
+                    home: Handle::current(),
+                    run: Some(Box::pin(run)),
+                };
                 Moved(runtime.spawn(run)).await
             }
             None => run.await,
@@ -113,6 +122,45 @@ impl Drop for Background {
     }
 }
 
+/// Puts a run on its worker's account at its end, whatever that is.
+struct Charge {
+    load: Arc<Load>,
+    clock: Clock,
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.load.charge(self.clock.used());
+    }
+}
+
+/// A run on threads that are not its runtime's: what it makes is made at home, also while it is dropped.
+struct Foreign<F> {
+    home: Handle,
+    /// `None` once it is dropped.
+    run: Option<Pin<Box<F>>>,
+}
+
+impl<F: Future> Future for Foreign<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let Self { home, run } = &mut *self;
+        let _home = home.enter();
+        match run {
+            Some(run) => run.as_mut().poll(context),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl<F> Drop for Foreign<F> {
+    fn drop(&mut self) {
+        let _home = self.home.enter();
+        self.run = None;
+    }
+}
+
 /// A run that has moved, on the side that waits for it.
 struct Moved<T>(JoinHandle<T>);
 
@@ -125,7 +173,7 @@ impl<T> Future for Moved<T> {
             Poll::Ready(Ok(output)) => Poll::Ready(output),
             Poll::Ready(Err(error)) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
-                // The runtime ends with the engine and its last plugin, of which the run holds one.
+                // Only `drop` below ends it before its time: whoever waits has borrowed the runtime.
                 Err(_) => Poll::Pending,
             },
         }
@@ -151,7 +199,7 @@ pub(crate) fn lower_priority() {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Instant};
+    use std::time::Instant;
 
     use rustix::process::getpriority_process;
 
@@ -180,16 +228,15 @@ mod tests {
 
     async fn run<T: Send + 'static>(
         background: &Background,
-        load: &Load,
+        load: &Arc<Load>,
         run: impl Future<Output = T> + Send + 'static,
     ) -> T {
-        let clock = Meter::new().clock();
-        background.run(load, clock.clone(), clock.timed(run)).await
+        background.run(load, Meter::new().clock(), run).await
     }
 
     #[tokio::test]
     async fn a_run_that_computes_for_long_goes_on_at_a_lower_priority() {
-        let (background, load) = (Background::start(1).unwrap(), Load::new());
+        let (background, load) = (Background::start(1).unwrap(), Arc::new(Load::new()));
         let usual = getpriority_process(None).unwrap();
         let short = run(&background, &load, place()).await;
         assert_eq!(short, (false, usual));
@@ -202,9 +249,50 @@ mod tests {
 
     #[tokio::test]
     async fn the_runs_of_a_worker_that_computes_a_lot_begin_there() {
-        let (background, load) = (Background::start(1).unwrap(), Load::new());
+        let (background, load) = (Background::start(1).unwrap(), Arc::new(Load::new()));
         load.charge(Duration::from_secs(1));
         assert!(run(&background, &load, place()).await.0);
+    }
+
+    #[tokio::test]
+    async fn what_a_run_has_computed_is_charged_however_it_ends() {
+        let background = Background::start(1).unwrap();
+        for is_dropped in [false, true] {
+            let load = Arc::new(Load::new());
+            let run = run(&background, &load, async move {
+                compute(Duration::from_millis(300)).await;
+                if is_dropped {
+                    std::future::pending::<()>().await;
+                }
+            });
+            let _ = tokio::time::timeout(Duration::from_secs(2), run).await;
+            let begun = Instant::now();
+            while !load.is_heavy() {
+                assert!(begun.elapsed() < Duration::from_millis(200), "{is_dropped}");
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// The database driver rolls back in a task when a connection is dropped.
+    #[tokio::test]
+    async fn what_a_run_makes_while_it_is_dropped_is_made_at_home() {
+        struct Last(tokio::sync::mpsc::Sender<bool>);
+        impl Drop for Last {
+            fn drop(&mut self) {
+                let told = self.0.clone();
+                tokio::spawn(async move { told.send(is_here()).await });
+            }
+        }
+        let background = Background::start(1).unwrap();
+        let (sender, mut told) = tokio::sync::mpsc::channel(1);
+        let endless = background.run_there(async move {
+            let _last = Last(sender);
+            std::future::pending::<()>().await;
+        });
+        let waited = tokio::time::timeout(Duration::from_millis(20), endless).await;
+        assert!(waited.is_err());
+        assert_eq!(told.recv().await, Some(false));
     }
 
     #[tokio::test]

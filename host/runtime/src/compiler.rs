@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Resource, Rlimit, Signal, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     process::Command,
@@ -21,8 +21,15 @@ use tokio::{
 
 use crate::{LoadError, background, engine};
 
+/// How the process ends by itself when it has taken too long.
+const EXIT_TOO_LONG: i32 = 124;
 /// The longest text that is taken from the other process, in bytes.
 const MAX_TEXT_BYTES: u64 = 4 << 10;
+
+/// The most code that is taken from it, in bytes: some four times the largest file.
+const MAX_CODE_BYTES: u64 = 1 << 30;
+/// Each thread of the compiler sets address space aside, and more than so many are of little use.
+const MAX_THREADS: usize = 8;
 
 /// Where plugins are compiled, and what that may take.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,8 +66,14 @@ impl CompilerConfig {
         };
         let mut child = Command::new(&self.program)
             .args(&self.arguments)
-            // It needs nothing of what this process knows.
+            // It needs nothing of what this process knows, but for finding its libraries.
             .env_clear()
+            .envs(std::env::var_os("LD_LIBRARY_PATH").map(|path| ("LD_LIBRARY_PATH", path)))
+            // Each of the allocator's arenas sets address space aside.
+            .env("MALLOC_ARENA_MAX", "2")
+            .env("RAYON_NUM_THREADS", n_threads().to_string())
+            // The signals of a terminal are for the host, which ends it in its own time.
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -69,31 +82,39 @@ impl CompilerConfig {
             .map_err(failed)?;
         let (stdin, stdout, stderr) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let (Some(mut stdin), Some(mut stdout), Some(stderr)) = (stdin, stdout, stderr) else {
+        let (Some(mut stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
             return Err(failed(io::Error::other("it has no pipes")));
         };
-        let (mut code, mut text) = (Vec::new(), String::new());
+        let (mut code, mut text) = (Vec::new(), Vec::new());
         let talk = async {
             let hand_over = async {
                 // When it fails, why it failed is in its own text.
                 let _ = stdin.write_all(bytes).await;
                 drop(stdin);
             };
-            let mut stderr = stderr.take(MAX_TEXT_BYTES);
-            let ((), read, _) = tokio::join!(
-                hand_over,
-                stdout.read_to_end(&mut code),
-                stderr.read_to_string(&mut text),
-            );
-            // Nobody reads on: whoever writes on ends.
-            drop(stderr);
+            let read_text = async {
+                stderr.take(MAX_TEXT_BYTES).read_to_end(&mut text).await
+                // Its end is closed here: whoever writes on fails, and does not wait.
+            };
+            let read_code = async { stdout.take(MAX_CODE_BYTES + 1).read_to_end(&mut code).await };
+            let ((), read, _) = tokio::join!(hand_over, read_code, read_text);
             read?;
-            child.wait().await
+            if code.len() as u64 > MAX_CODE_BYTES {
+                return Ok(None);
+            }
+            child.wait().await.map(Some)
         };
         let ended = tokio::time::timeout(self.bounds.timeout, talk).await;
         match ended {
-            Ok(Ok(status)) if status.success() => Ok(code),
-            Ok(Ok(status)) => Err(LoadError::Compile(self.bounds.failure(status, text.trim()))),
+            Ok(Ok(Some(status))) if status.success() => Ok(code),
+            Ok(Ok(Some(status))) => {
+                let text = String::from_utf8_lossy(&text);
+                Err(LoadError::Compile(self.bounds.failure(status, text.trim())))
+            }
+            Ok(Ok(None)) => Err(LoadError::Compile(format!(
+                "its code would take more than {} MiB",
+                MAX_CODE_BYTES >> 20
+            ))),
             Ok(Err(error)) => Err(failed(error)),
             Err(_) => {
                 // Its end is waited for: two at a time would be more than was allowed.
@@ -107,14 +128,24 @@ impl CompilerConfig {
 impl CompilerBounds {
     fn failure(&self, status: ExitStatus, text: &str) -> String {
         let signal = status.signal();
-        if signal == Some(Signal::XCPU.as_raw()) || signal == Some(Signal::KILL.as_raw()) {
+        if signal == Some(Signal::XCPU.as_raw()) || status.code() == Some(EXIT_TOO_LONG) {
             return self.too_long();
         }
-        // The allocator's own words, or those of whoever asks the system for pages.
-        let is_short_of_memory = ["memory allocation", "ENOMEM", "Cannot allocate memory"]
-            .iter()
-            .any(|words| text.contains(words));
-        if is_short_of_memory {
+        if signal == Some(Signal::KILL.as_raw()) {
+            return format!(
+                "the compiler was killed, by somebody or because the system is short of memory: give \
+                 it more than the {} MiB of `compile_memory`, or lower that",
+                self.memory_bytes >> 20
+            );
+        }
+        // An allocation that fails ends a process, a thread that cannot be started panics. What a plugin
+        // can choose are words in an ordinary error.
+        let has_crashed = status.code() != Some(1);
+        if has_crashed
+            && ["memory", "temporarily unavailable"]
+                .iter()
+                .any(|word| text.contains(word))
+        {
             return format!(
                 "compiling it takes more than {} MiB of memory: a guest that does is broken or \
                  hostile, unless it is very large; then raise `compile_memory`",
@@ -135,10 +166,13 @@ impl CompilerBounds {
         )
     }
 
-    /// Of this process, for good. The time is a second bound, for when nobody waits any more.
+    /// Of this process, for good. The times are bounds for when nobody waits any more: the host may have
+    /// been killed.
     fn impose(&self) -> io::Result<()> {
-        let limit = |resource, most| {
-            let most = Some(most);
+        let limit = |resource, most: u64| {
+            // One that is lower already cannot be raised.
+            let maximum = getrlimit(resource).maximum;
+            let most = Some(maximum.map_or(most, |maximum| maximum.min(most)));
             setrlimit(
                 resource,
                 Rlimit {
@@ -147,10 +181,16 @@ impl CompilerBounds {
                 },
             )
         };
-        let n_processors = std::thread::available_parallelism().map_or(1, usize::from) as u64;
-        let seconds = self.timeout.as_secs().saturating_add(1);
+        let timeout = self.timeout.saturating_add(Duration::from_secs(1));
+        std::thread::Builder::new().spawn(move || {
+            std::thread::sleep(timeout);
+            std::process::exit(EXIT_TOO_LONG);
+        })?;
+        // Where the system is short of memory, this goes first, and not the host.
+        let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+        let seconds = timeout.as_secs().saturating_mul(n_threads() as u64);
         limit(Resource::As, self.memory_bytes)?;
-        limit(Resource::Cpu, seconds.saturating_mul(n_processors))?;
+        limit(Resource::Cpu, seconds)?;
         // What it would leave behind when it crashes is as large as it is.
         limit(Resource::Core, 0)?;
         Ok(())
@@ -168,6 +208,18 @@ pub fn compile_apart(bounds: &CompilerBounds) -> Result<(), String> {
     bounds.impose().map_err(text)?;
     let mut bytes = Vec::new();
     io::stdin().read_to_end(&mut bytes).map_err(text)?;
-    let code = engine::precompile(&bytes).map_err(|error| format!("{error:#}"))?;
-    io::stdout().write_all(&code).map_err(text)
+    let code = engine::precompile(&bytes).map_err(|error| {
+        let mut text = format!("{error:#}");
+        text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES as usize));
+        text
+    })?;
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(&code).map_err(text)?;
+    stdout.flush().map_err(text)
+}
+
+fn n_threads() -> usize {
+    std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(MAX_THREADS)
 }

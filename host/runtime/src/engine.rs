@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use wasmtime::{
     Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig,
     component::{Component, HasSelf, Linker},
@@ -45,7 +45,7 @@ pub struct EngineConfig {
     pub max_instances: u32,
     /// The most linear memory that any worker may be granted, in bytes.
     pub max_memory_bytes: u64,
-    /// Threads on which runs are polled: those of the async runtime.
+    /// Threads for runs that compute for long: as many as there are processors.
     pub n_threads: usize,
     /// Where compiled plugins are kept; `None`: each is compiled whenever it is loaded.
     pub artifacts: Option<ArtifactsConfig>,
@@ -83,9 +83,12 @@ struct Inner {
     scheduling: Arc<Scheduling>,
     artifacts: Option<Arc<Artifacts>>,
     compiler: Option<CompilerConfig>,
-    /// Compiling uses every processor for one plugin already, and memory for each.
+    /// Compiling uses every processor for one plugin already, and its bounds are those of one.
     compilers: Arc<Semaphore>,
 }
+
+/// The right to compile.
+type Turn = Result<OwnedSemaphorePermit, AcquireError>;
 
 /// Plugins that are compiled at the same time: a small one need not wait for a large one, and a
 /// folder full of large ones does not use up the memory.
@@ -158,7 +161,7 @@ impl Engine {
         self.probe(compiled, scratch).await
     }
 
-    /// Validates and compiles the bytes of a file, off the async threads, or finds the code that was
+    /// Validates and compiles the bytes of a file, or finds the code that was
     /// compiled before. `digest` is that of the bytes.
     ///
     /// # Errors
@@ -172,18 +175,23 @@ impl Engine {
         let (engine, started, size_bytes) = (self.clone(), Instant::now(), bytes.len());
         let content = bytes.clone();
         let find = move || {
-            let artifacts = engine.0.artifacts.as_ref()?;
-            let component = artifacts.load(&engine.0.engine, &digest)?;
-            Some((component, Symbols::of(&content)))
+            let artifacts = engine.0.artifacts.as_ref();
+            match artifacts.and_then(|artifacts| artifacts.load(&engine.0.engine, &digest)) {
+                Some(component) => Ok(Some((component, Symbols::of(&content)))),
+                None => validate(&content).map(|()| None),
+            }
         };
-        let found = tokio::task::spawn_blocking(find).await.map_err(off)?;
+        let found = tokio::task::spawn_blocking(find).await.map_err(off)??;
         let is_cached = found.is_some();
         let (component, symbols) = match found {
             Some(found) => found,
             None => {
-                let code = self.compile_now(bytes.clone()).await?;
+                let turn = self.0.compilers.clone().acquire_owned().await;
+                let (code, turn) = self.compile_now(bytes.clone(), turn).await?;
                 let engine = self.clone();
                 let map = move || {
+                    // The code is in memory until it is mapped.
+                    let _turn = turn;
                     let component = engine.map(&code, &digest)?;
                     Ok::<_, LoadError>((component, Symbols::of(&bytes)))
                 };
@@ -200,22 +208,17 @@ impl Engine {
         })
     }
 
-    /// The code of a file, as wasmtime writes it down.
-    async fn compile_now(&self, bytes: Bytes) -> Result<Vec<u8>, LoadError> {
-        validate(&bytes)?;
-        let turn = self.0.compilers.clone().acquire_owned().await;
+    /// The code of a file, as wasmtime writes it down, and the turn, which the caller gives back.
+    async fn compile_now(&self, bytes: Bytes, turn: Turn) -> Result<(Vec<u8>, Turn), LoadError> {
         if let Some(compiler) = &self.0.compiler {
-            return compiler.compile(&bytes).await;
+            return Ok((compiler.compile(&bytes).await?, turn));
         }
-        let compile = move || {
-            // Until it has ended, also when nobody waits for it any more.
-            let _turn = turn;
-            precompile(&bytes)
-        };
-        let compiled = tokio::task::spawn_blocking(compile).await;
         let failed = |text: String| LoadError::Compile(text);
-        let code = compiled.map_err(|error| failed(error.to_string()))?;
-        code.map_err(|error| failed(format!("{error:#}")))
+        // With the turn: it has not ended when nobody waits for it any more.
+        let compile = move || (precompile(&bytes), turn);
+        let compiled = tokio::task::spawn_blocking(compile).await;
+        let (code, turn) = compiled.map_err(|error| failed(error.to_string()))?;
+        Ok((code.map_err(|error| failed(format!("{error:#}")))?, turn))
     }
 
     /// Makes code ready to run: from the file in which it is kept, so that the system can drop its

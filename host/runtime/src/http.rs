@@ -81,7 +81,7 @@ pub(crate) async fn serve(
     let late_sends = sends.clone();
     // A task of its own: the guest goes on streaming the body when the head has left.
     let scheduling = plugin.scheduling.clone();
-    let (metered, load) = (clock.clone(), instances.load.clone());
+    let load = instances.load.clone();
     let run = async move {
         let ended = {
             let run = async {
@@ -97,7 +97,7 @@ pub(crate) async fn serve(
                 let handler = guest.wasi_http_incoming_handler();
                 handler.call_handle(store, request, out).await.map(Ok)
             };
-            run::bounded(clock.timed(run), &limits, &stop).await
+            run::bounded(run, &limits, &stop).await
         };
         let result = match ended {
             Err(fault) => Err(fault),
@@ -131,7 +131,7 @@ pub(crate) async fn serve(
         }
         drop(permit);
     };
-    tokio::spawn(async move { scheduling.background.run(&load, metered, run).await });
+    tokio::spawn(async move { scheduling.background.run(&load, clock, run).await });
 
     let head = head.await;
     let sends = sends.take();

@@ -31,6 +31,7 @@ mod scheduling;
 mod secret;
 mod stack;
 mod state;
+mod stop;
 mod symbols;
 mod warm;
 
@@ -52,3 +53,4 @@ pub use pool::{Permit, Pool, Worker};
 pub use reuse::{InstanceMetrics, Reuse};
 pub use run::{JobRun, Occasion};
 pub use secret::{Secret, Secrets};
+pub use stop::Stop;

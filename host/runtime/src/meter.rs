@@ -23,6 +23,8 @@ use crate::{Fault, Limits, background};
 /// What one run has used. Lives as long as the run.
 pub(crate) struct Meter {
     host_calls: u64,
+    /// What this run may compute, if that is not what its worker's limits say.
+    most_cpu: Option<Duration>,
     clock: Clock,
 }
 
@@ -45,12 +47,18 @@ impl Meter {
     pub(crate) fn new() -> Self {
         Self {
             host_calls: 0,
+            most_cpu: None,
             clock: Clock(Arc::new(Polls {
                 made: Instant::now(),
                 used: AtomicU64::new(0),
                 began: AtomicU64::new(NONE),
             })),
         }
+    }
+
+    /// Lets the run compute for so long and no longer, whatever its worker may.
+    pub(crate) fn limit_cpu(&mut self, most: Duration) {
+        self.most_cpu = Some(most);
     }
 
     /// The guest calls the host.
@@ -70,7 +78,8 @@ impl Meter {
                 limit: limits.host_calls,
             });
         }
-        (self.clock.used() > limits.cpu).then_some(Fault::Cpu(limits.cpu))
+        let most_cpu = self.most_cpu.unwrap_or(limits.cpu);
+        (self.clock.used() > most_cpu).then_some(Fault::Cpu(most_cpu))
     }
 }
 

@@ -9,7 +9,8 @@ use warren_protocol::{Job, WorkerId};
 
 use crate::{
     CallFn, Databases, GuestMetrics, HttpError, HttpRequest, HttpResponse, InstanceMetrics, JobRun,
-    Limits, LoadError, Occasion, Outgoing, Plugin, Reach, Reuse, http, reuse::Instances, run, warm,
+    Limits, LoadError, Occasion, Outgoing, Plugin, Reach, Reuse, Stop, http, reuse::Instances, run,
+    warm,
 };
 
 /// The worker that a plugin is: its identity and what it may reach. The operator's side of a run.
@@ -138,9 +139,9 @@ impl Pool {
         _permit: &Permit,
         job: &Job,
         occasion: Occasion,
-        stop: CancellationToken,
+        stop: impl Into<Stop>,
     ) -> JobRun {
-        let (plugin, worker) = (&self.plugin, &self.worker);
+        let (plugin, worker, stop) = (&self.plugin, &self.worker, stop.into());
         run::job(plugin, worker, &self.instances, job, occasion, stop).await
     }
 

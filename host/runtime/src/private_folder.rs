@@ -22,17 +22,34 @@ pub fn make(folder: &Path) -> io::Result<()> {
     check(folder)
 }
 
-/// Writes a whole file or none: its readers never see a part of it.
+/// Writes a whole file or none: its readers never see a part of it. It is on the disk then.
 ///
 /// # Errors
 /// When it cannot be written.
 pub fn write(file: &Path, content: &[u8]) -> io::Result<()> {
+    put(file, content, fs::File::sync_all)
+}
+
+/// As [`write()`], but a power cut may leave a part of it: for what its readers verify, and what can be
+/// made anew. Nobody waits for the disk.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn write_soon(file: &Path, content: &[u8]) -> io::Result<()> {
+    put(file, content, |_| Ok(()))
+}
+
+fn put(
+    file: &Path,
+    content: &[u8],
+    settle: impl FnOnce(&fs::File) -> io::Result<()>,
+) -> io::Result<()> {
     let folder = file.parent().unwrap_or(Path::new("."));
     let mut part = tempfile::Builder::new()
         .prefix(".part-")
         .tempfile_in(folder)?;
     part.write_all(content)?;
-    part.as_file().sync_all()?;
+    settle(part.as_file())?;
     part.persist(file).map_err(|error| error.error)?;
     Ok(())
 }

@@ -16,11 +16,13 @@ use wasmtime::{
 
 use crate::{
     Description, LoadError, Occasion, Worker, bindings::exports::warren::worker::descriptor, fault,
-    run, scheduling::Scheduling, state::State,
+    load::Load, run, scheduling::Scheduling, state::State,
 };
 
-/// `describe` only fills in a record.
-const DEADLINE: Duration = Duration::from_secs(5);
+/// `describe` only fills in a record. It computes for no longer than that.
+const CPU: Duration = Duration::from_secs(5);
+/// By the clock it may take longer: others may be computing, too.
+const DEADLINE: Duration = Duration::from_secs(20);
 /// The longest text that a description may hold, in bytes.
 const MAX_TEXT_BYTES: usize = 1024;
 /// The packages that the linker of the probe has already.
@@ -55,7 +57,9 @@ pub(crate) async fn describe(
         correlation_id: None,
         trace_parent: None,
     };
-    let run = run::begin(scratch, occasion, DEADLINE, CancellationToken::new());
+    let mut run = run::begin(scratch, occasion, DEADLINE, CancellationToken::new());
+    run.meter.limit_cpu(CPU);
+    let clock = run.meter.clock();
     let mut store = run::store(&pre, scratch, Encoding::Json, run);
     let descriptor = descriptor.clone();
     let run = async move {
@@ -67,10 +71,12 @@ pub(crate) async fn describe(
         let described = tokio::time::timeout(DEADLINE, run).await;
         (described, store)
     };
-    let (described, store) = scheduling.background.run_there(run).await;
+    let load = Arc::new(Load::new());
+    let (described, store) = scheduling.background.run(&load, clock, run).await;
     let too_long = || {
         LoadError::Probe(format!(
-            "describe() took longer than {DEADLINE:?}; it must only fill in a record"
+            "describe() computed for longer than {CPU:?} or took longer than {DEADLINE:?}; it must \
+             only fill in a record"
         ))
     };
     match described {

@@ -10,7 +10,7 @@ use warren_protocol::{Encoding, Job, Outcome, Slip};
 use wasmtime::{Store, Trap, UpdateDeadline, component::InstancePre};
 
 use crate::{
-    Fault, Limits, Plugin, Worker,
+    Fault, Limits, Plugin, Stop, Worker,
     bindings::{exports::warren::worker::handler, warren::worker::types},
     capability::payload::{self, SlipError},
     fault,
@@ -56,13 +56,18 @@ pub(crate) async fn job(
     instances: &Arc<Instances>,
     job: &Job,
     occasion: Occasion,
-    stop: CancellationToken,
+    stop: Stop,
 ) -> JobRun {
     let started = Instant::now();
     let (verdict, left) = match to_guest(plugin, worker, job) {
         Err(fault) => (Err(fault), Left::default()),
         Ok(job) => {
-            let run = begin(worker, occasion, worker.limits.deadline, stop.clone());
+            let run = begin(
+                worker,
+                occasion,
+                worker.limits.deadline,
+                stop.token().clone(),
+            );
             let (clock, load) = (run.meter.clock(), instances.load.clone());
             let (owned, worker, instances) = (plugin.clone(), worker.clone(), instances.clone());
             let run = async move {
@@ -121,7 +126,7 @@ async fn run_job(
     instances: &Arc<Instances>,
     job: handler::Job,
     run: Run,
-    stop: CancellationToken,
+    stop: Stop,
     left: &mut Left,
 ) -> Result<Outcome, Fault> {
     let Some(indices) = &plugin.handler else {
@@ -131,14 +136,14 @@ async fn run_job(
     };
     let limits = &worker.limits;
     let mut instance = instances.instance(plugin, run);
-    let clock = instance.store.data().run.meter.clock();
     let verdict = {
         let run = async {
             let guest = instance.start(plugin).await?;
             let guest = indices.load(&mut instance.store, &guest)?;
             guest.call_handle(&mut instance.store, &job).await
         };
-        bounded(clock.timed(run), limits, &stop).await
+        let run = bounded(run, limits, stop.token());
+        stop.asked_before(run).await
     };
     match verdict {
         Err(fault) => {

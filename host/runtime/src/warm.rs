@@ -6,10 +6,10 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{LoadError, Occasion, Plugin, Worker, fault, run};
+use crate::{LoadError, Occasion, Plugin, Worker, fault, load::Load, run};
 
 /// An instance only sets up its memory.
-const DEADLINE: Duration = Duration::from_secs(5);
+const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Makes an instance and lets it go.
 pub(crate) async fn warm(plugin: &Plugin, worker: &Arc<Worker>) -> Result<(), LoadError> {
@@ -21,13 +21,14 @@ pub(crate) async fn warm(plugin: &Plugin, worker: &Arc<Worker>) -> Result<(), Lo
         trace_parent: None,
     };
     let run = run::begin(worker, occasion, DEADLINE, CancellationToken::new());
+    let clock = run.meter.clock();
     let mut store = run::store(&plugin.pre, worker, plugin.description.accepts, run);
-    let pre = plugin.pre.clone();
+    let (pre, load) = (plugin.pre.clone(), Arc::new(Load::new()));
     let run = async move {
         let made = tokio::time::timeout(DEADLINE, pre.instantiate_async(&mut store)).await;
         (made, store)
     };
-    let (made, store) = plugin.scheduling.background.run_there(run).await;
+    let (made, store) = plugin.scheduling.background.run(&load, clock, run).await;
     match made {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => {

@@ -6,7 +6,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 use warren_bus::{Delivery, Inbox, Kind, Subscription};
 use warren_protocol::{Address, CallError, Job};
-use warren_runtime::{Occasion, Permit};
+use warren_runtime::{Occasion, Permit, Stop};
 
 use crate::{
     breaker::{Phase, Reaction},
@@ -240,16 +240,13 @@ async fn dispatch(
     let stop = seat.interrupt.child_token();
     let (begun, round) = (host.pulse.moment(), seat.breaker.round());
     let run = {
-        let run = version.pool.run(&permit, shown, occasion, stop.clone());
-        tokio::pin!(run);
         // Asked before the guest goes on, each time: it must not have an effect when this host has
         // stood still for so long that the job may be somebody else's.
-        let mut run = std::future::poll_fn(|context| {
-            if !stop.is_cancelled() && host.pulse.has_stood_still_since(begun) {
-                stop.cancel();
-            }
-            run.as_mut().poll(context)
-        });
+        let asked = host.clone();
+        let is_over = Arc::new(move || asked.pulse.has_stood_still_since(begun));
+        let stop_of_run = Stop::when(stop.clone(), is_over);
+        let run = version.pool.run(&permit, shown, occasion, stop_of_run);
+        tokio::pin!(run);
         tokio::select! {
             run = &mut run => run,
             // The connection that delivered the job is gone: the broker gives it to somebody else.

@@ -1,9 +1,14 @@
 //! A run sees nothing of the host and nothing of its neighbours, and cannot hold them up.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use warren_protocol::Outcome;
-use warren_runtime::Fault;
+use warren_runtime::{Fault, Stop};
 
 use super::host::{Host, LONG, job, occasion, order, reply};
 
@@ -35,6 +40,23 @@ async fn neighbours_of_an_endless_loop_go_on() {
     let (run, ()) = tokio::join!(looping, neighbours);
     // It was still at it when the others had finished.
     assert_eq!(run.verdict, Err(Fault::Interrupted));
+}
+
+/// A guest that computes for long does so elsewhere than one that does not.
+#[tokio::test]
+async fn a_run_is_asked_for_before_each_of_its_steps() {
+    let host = Host::new();
+    let pool = host.faulty(|worker| worker.limits.deadline = LONG).await;
+    for (order, after) in [("loop", 20), ("loop", 0), ("sleep", 0)] {
+        let (stop, n_asked) = (CancellationToken::new(), Arc::new(AtomicU32::new(0)));
+        let is_over = move || n_asked.fetch_add(1, Ordering::Relaxed) >= after;
+        let permit = pool.permit().await.unwrap();
+        let job = job(&json!({"do": order}));
+        let stop_of_run = Stop::when(stop.clone(), Arc::new(is_over));
+        let run = pool.run(&permit, &job, occasion(), stop_of_run).await;
+        assert_eq!(run.verdict, Err(Fault::Interrupted), "{order} {after}");
+        assert!(stop.is_cancelled());
+    }
 }
 
 #[tokio::test]

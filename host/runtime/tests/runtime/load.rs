@@ -140,7 +140,7 @@ async fn the_last_words_of_a_describe_that_panics_are_in_the_error() {
 #[tokio::test]
 async fn a_describe_that_never_returns_is_stopped() {
     let component = starting(CONTEXT, "(loop $again (br $again))");
-    refused_text(&component, "probe", &["longer than 5s"]).await;
+    refused_text(&component, "probe", &["computed for longer than 5s"]).await;
 }
 
 #[tokio::test]
