@@ -71,6 +71,39 @@ impl Command {
         self
     }
 
+    /// Sets an environment variable.
+    #[must_use]
+    pub fn with_variable(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Puts a file into its folder.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    #[must_use]
+    pub fn with_file(self, name: &str, content: &str) -> Self {
+        if let Err(error) = std::fs::write(self.folder.path().join(name), content) {
+            panic!("{name} cannot be written: {error}");
+        }
+        self
+    }
+
+    /// Gives it this text on standard input.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    #[must_use]
+    pub fn with_input(self, text: &str) -> Self {
+        let mut with = self.with_file("stdin", text);
+        match std::fs::File::open(with.folder.path().join("stdin")) {
+            Ok(file) => with.command.stdin(Stdio::from(file)),
+            Err(error) => panic!("standard input cannot be read: {error}"),
+        };
+        with
+    }
+
     /// Starts it, for a test that ends it. Its folder must live as long.
     ///
     /// # Panics

@@ -249,6 +249,16 @@ impl DeadLetters {
 }
 
 impl Embedded {
+    /// Leads what is addressed to an id to this host's inbox, without serving the id's type: for
+    /// somebody who asks and takes no jobs.
+    pub fn answer_to(&self, id: &WorkerId) {
+        let mut members = locked(&self.members);
+        if !members.closed {
+            write(&self.broker.ids).insert(id.clone(), Arc::clone(&self.inbox));
+            members.ids.insert(id.clone());
+        }
+    }
+
     /// Tells the state to whoever watches it.
     fn show(&self, members: &Members) {
         let mut consuming: Vec<_> = members.joined.keys().cloned().collect();

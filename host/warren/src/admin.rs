@@ -1,4 +1,7 @@
-//! The operator's port: metrics, health, and what this host has, as JSON.
+//! The operator's port: metrics, health, and what this host has, as JSON; and jobs from the command
+//! line, where the bus is in this process.
+
+mod jobs;
 
 use std::{path::Path, sync::Arc};
 
@@ -14,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    desk::Desk,
     host::Host,
     listen,
     registry::{Version, file_name},
@@ -29,15 +33,23 @@ const MAX_CONNECTIONS: usize = 64;
 struct Admin {
     host: Arc<Host>,
     shelf: Shelf,
+    desk: Option<Arc<Desk>>,
+    /// Whether only this machine reaches the port.
+    is_loopback: bool,
 }
 
-/// Answers until `stop`.
+/// Answers until `stop`. `desk`: who sends the jobs of the command line.
 pub(crate) async fn serve(
     listener: TcpListener,
     host: Arc<Host>,
     shelf: Shelf,
+    desk: Option<Arc<Desk>>,
     stop: CancellationToken,
 ) {
+    let is_loopback = listener
+        .local_addr()
+        .is_ok_and(|address| address.ip().is_loopback());
+    let max_bytes = desk.as_ref().map_or(0, |desk| desk.max_bytes);
     let router = Router::new()
         .route("/", get(index))
         .route("/metrics", get(metrics))
@@ -47,7 +59,13 @@ pub(crate) async fn serve(
         .route("/plugins", get(plugins))
         .route("/plugins/history", get(history))
         .route("/peers", get(peers))
-        .with_state(Admin { host, shelf });
+        .merge(jobs::routes(max_bytes))
+        .with_state(Admin {
+            host,
+            shelf,
+            desk,
+            is_loopback,
+        });
     listen::serve(listener, router, MAX_CONNECTIONS, stop).await;
 }
 
@@ -59,7 +77,10 @@ async fn index() -> &'static str {
      /workers  the workers of this host\n\
      /plugins  the plugin files and what became of each\n\
      /plugins/history  what has happened to them, the newest first\n\
-     /peers    all workers on the broker, those of MicroServices.js included\n"
+     /peers    all workers on the broker, those of MicroServices.js included\n\n\
+     On the embedded bus, from this machine:\n\n\
+     POST /jobs?to=TYPE:*   sends a job; its data is the body, in JSON\n\
+     POST /calls?to=TYPE:*  the same, and answers with the reply\n"
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
@@ -104,7 +125,7 @@ async fn readyz(State(admin): State<Admin>) -> Response {
 
 /// Ready means consuming: each worker of this host, now.
 fn reasons_not_ready(admin: &Admin) -> Vec<String> {
-    let Admin { host, shelf } = admin;
+    let Admin { host, shelf, .. } = admin;
     let mut reasons = Vec::new();
     if host.ending.is_cancelled() {
         reasons.push("the host is shutting down".to_owned());

@@ -1,19 +1,23 @@
 //! Requests that wait for their reply: sends them out, and matches what comes back by the
 //! correlation id.
 
+pub(crate) mod reply;
+pub(crate) mod request;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use tokio::sync::oneshot;
 use uuid::Uuid;
-use warren_bus::{Bus, Message, PublishError};
-use warren_protocol::{Address, CallError, Encoding, Identity, Job, Payload, WorkerId, job_id};
+use warren_bus::{Bus, PublishError};
+use warren_protocol::{Address, CallError, Encoding, WorkerId, job_id};
 use warren_runtime::Call;
 
 use crate::{clock::now_ms, telemetry::metrics::Metrics};
+use reply::Reply;
+use request::{Request, millis};
 
 /// The open calls of one host.
 pub(crate) struct Calls {
@@ -32,9 +36,6 @@ struct Waiting {
     /// The ids of the calls whose data has this text in the field for Node workers, oldest first.
     by_field: HashMap<String, Vec<String>>,
 }
-
-/// What a call ends with.
-pub(crate) type Reply = Result<Payload, CallError>;
 
 impl Calls {
     /// No call is open.
@@ -62,37 +63,30 @@ impl Calls {
     /// # Cancel safety
     /// Dropping the future gives the call up; the job may still run.
     pub(crate) async fn call(&self, caller: &WorkerId, call: Call) -> Reply {
+        self.call_as(caller, job_id(now_ms()), call).await
+    }
+
+    /// As [`Calls::call`], by a job with this id.
+    ///
+    /// # Errors
+    /// As [`Calls::call`].
+    ///
+    /// # Cancel safety
+    /// As [`Calls::call`].
+    pub(crate) async fn call_as(&self, caller: &WorkerId, id: String, call: Call) -> Reply {
         let Call {
             slip,
             timeout,
             trace_parent,
         } = call;
-        let invalid = |reason: String| CallError::Invalid { reason };
-        let to = match slip.stops.first().map(warren_protocol::Stop::address) {
-            Some(Ok(address)) => address,
-            Some(Err(error)) => return Err(invalid(error.to_string())),
-            None => return Err(invalid("there is no stop: name at least one".to_owned())),
-        };
-        let now = now_ms();
-        let job = Job {
-            route: slip.stops,
-            position: 0,
-            data: slip.data,
-            sender: Identity::from(caller),
-            id: job_id(now),
-        };
-        let body = self
-            .encoding
-            .encode_job(&job)
-            .map_err(|error| invalid(error.to_string()))?;
         let correlation_id = Uuid::new_v4().to_string();
-        let message = Message {
-            correlation_id: Some(correlation_id.clone()),
-            reply_to: Some(caller.clone()),
-            deadline_ms: Some(now.saturating_add(millis(timeout))),
-            trace_parent,
-            ..Message::new(job.id.clone(), to.clone(), self.encoding, body)
-        };
+        let request = Request::new(caller, id, slip, self.encoding)?;
+        let Request {
+            to,
+            job,
+            mut message,
+        } = request.answered_to(caller, correlation_id.clone(), timeout);
+        message.trace_parent = trace_parent;
         self.metrics.sent(caller.worker_type(), "job_request");
 
         let (waiter, reply) = oneshot::channel();
@@ -244,15 +238,13 @@ pub(crate) fn call_error(error: PublishError, to: &Address) -> CallError {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use bytes::Bytes;
     use warren_bus::EmbeddedBroker;
-    use warren_protocol::{Slip, Stop, WorkerType};
+    use warren_protocol::{Payload, Slip, Stop, WorkerType};
 
     use super::*;
 

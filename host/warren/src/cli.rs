@@ -1,12 +1,12 @@
 //! The command line. It is only taken apart here; what it means, and what is wrong with it, is
 //! decided in [`crate::config`], together with the file and the environment.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    commands::{Reach, check, dlq, plugins, topology},
+    commands::{Reach, ask, check, dlq, plugins, topology},
     config::{Given, Sources},
 };
 
@@ -28,6 +28,8 @@ Examples:
   warren run --broker amqp://guest:guest@127.0.0.1:5672
   warren run --check                say what the configuration means, and whether it is right
   warren manager --broker URL       look after Node workers, without workers of its own
+  warren call WD '{\"method\":\"GET\"}'  send a job and print the reply
+  warren send WB @jobs.jsonl --lines  send one job for each line of a file
   warren dlq ls                     what was given up, by type and reason
   warren dlq replay WB --since 2h   run it again, after the mistake is mended
   warren topology check             is everything on the broker as it should be?
@@ -103,6 +105,26 @@ port: /peers lists the workers.")]
         #[arg(long, value_name = "FORMAT")]
         log_format: Option<String>,
     },
+    /// Send a job and print the reply
+    #[command(long_about = ask::ABOUT_CALL, after_long_help = ask::AFTER_CALL)]
+    Call {
+        /// What is sent, and where.
+        #[command(flatten)]
+        ask: ask::Ask,
+        /// How long to wait for the reply: 500ms, 10s, 2m [default: call_timeout, 10s]
+        #[arg(long, value_name = "DURATION", value_parser = ask::parse_timeout)]
+        timeout: Option<Duration>,
+    },
+    /// Send a job, or one for each line of a file, without waiting for what comes of it
+    #[command(long_about = ask::ABOUT_SEND, after_long_help = ask::AFTER_SEND)]
+    Send {
+        /// What is sent, and where.
+        #[command(flatten)]
+        ask: ask::Ask,
+        /// Each line of the data is a job; empty lines are passed over
+        #[arg(long)]
+        lines: bool,
+    },
     /// Look at dead letters, run them again, throw them away
     #[command(long_about = dlq::ABOUT, after_long_help = dlq::AFTER)]
     Dlq {
@@ -177,6 +199,7 @@ impl Command {
             },
             Self::Dlq { reach, .. } | Self::Topology { reach, .. } => reach.options(),
             Self::Plugins { place, .. } => place.options(),
+            Self::Call { ask, .. } | Self::Send { ask, .. } => ask.options(),
             Self::Check { config, .. } => Options {
                 config: config.clone(),
                 ..Options::default()

@@ -1,11 +1,12 @@
 //! What an operator does from the command line, beside the hosts that run: dead letters (`warren
 //! dlq`) and the topology (`warren topology`) on a broker, the versions that a host has kept (`warren
-//! plugins`).
+//! plugins`), single jobs (`warren send`, `warren call`).
 //!
 //! What is asked for goes to standard output, what is said about it to standard error. Invariant:
 //! what only looks changes nothing on the broker, and nothing is taken off a queue unless the
 //! command says so by its name.
 
+pub mod ask;
 pub mod check;
 pub mod dlq;
 mod filter;
@@ -37,6 +38,8 @@ pub enum Verdict {
     Incomplete,
     /// It was not asked for in the right way: exit code 64.
     Misuse,
+    /// With an exit code that says what went wrong; the help of the command has the list.
+    Failed(u8),
 }
 
 /// Where the broker is, and how to answer.
@@ -76,6 +79,8 @@ pub async fn run(command: &Command, config: &Config) -> anyhow::Result<Verdict> 
         Command::Dlq { reach, command } => dlq::run(config, reach, command).await,
         Command::Topology { reach, command } => topology::run(config, reach, command).await,
         Command::Check { files, json, .. } => check::run(config, files, *json).await,
+        Command::Call { ask, timeout } => ask::call(config, ask, *timeout).await,
+        Command::Send { ask, lines } => ask::send(config, ask, *lines).await,
         Command::Plugins { place, command } => plugins::run(config, place, command).await,
         Command::Run { .. } | Command::Dev { .. } | Command::Manager { .. } => {
             bail!("this command runs a host")

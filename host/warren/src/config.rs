@@ -31,11 +31,14 @@ use warren_bus::{BrokerFiles, PeersConfig};
 use warren_protocol::{Encoding, WorkerType};
 use warren_runtime::{CompilerBounds, Digest, Grants, Secret};
 
-pub(crate) use self::reach::{read_all as read_secrets, read_authorities};
 pub use self::{
     broker_url::{BrokerUrl, BrokerUrlError},
     load::load,
     mistakes::{Mistake, Mistakes, Place},
+};
+pub(crate) use self::{
+    reach::{read_all as read_secrets, read_authorities},
+    values::parse_duration,
 };
 
 /// Read when no file is named, if it exists.

@@ -5,11 +5,12 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::sync::Semaphore;
 use warren_bus::{Delivery, Inbox, Kind, Subscription};
-use warren_protocol::{Address, CallError, Job};
+use warren_protocol::{Address, Job};
 use warren_runtime::{Occasion, Permit, Stop};
 
 use crate::{
     breaker::{Phase, Reaction},
+    calls::reply,
     clock::now_ms,
     host::Host,
     pausing::react,
@@ -81,7 +82,7 @@ pub(crate) async fn attend(host: Arc<Host>, mut inbox: Inbox) {
     while let Some(delivery) = inbox.recv().await {
         match delivery.message.kind {
             Kind::Reply | Kind::Error => resolve(&host, delivery).await,
-            Kind::Job if is_answer_of_a_peer(&host, &delivery) => resolve(&host, delivery).await,
+            Kind::Job if answers_a_call(&host, &delivery) => resolve(&host, delivery).await,
             Kind::Job | Kind::Bundle => {
                 let (host, place) = (host.clone(), room.clone().try_acquire_owned());
                 host.work.clone().spawn(async move {
@@ -98,16 +99,11 @@ pub(crate) async fn attend(host: Arc<Host>, mut inbox: Inbox) {
     }
 }
 
-/// A Node worker answers a call by a job for the caller's id: the last stop of its route.
-fn is_answer_of_a_peer(host: &Host, delivery: &Delivery) -> bool {
+/// A Node worker answers a call that waits.
+fn answers_a_call(host: &Host, delivery: &Delivery) -> bool {
     let message = &delivery.message;
     let correlation_id = message.correlation_id.as_deref();
-    message.from_peer
-        && correlation_id.is_some_and(|id| host.calls.is_open(id))
-        && message
-            .encoding
-            .decode_job(&message.body)
-            .is_ok_and(|job| job.next_stop().is_none())
+    correlation_id.is_some_and(|id| host.calls.is_open(id)) && reply::is_answer_of_a_peer(message)
 }
 
 /// A job for one worker of this host and no other. When that worker has retired there is nobody
@@ -134,28 +130,8 @@ async fn run_by_id(host: &Arc<Host>, delivery: Delivery) {
 /// A reply or an error: the call that waits for it goes on.
 async fn resolve(host: &Host, delivery: Delivery) {
     let message = &delivery.message;
-    let reply = match message.kind {
-        Kind::Error => message.encoding.decode_error(&message.body).map(|error| {
-            Err(error.cause.unwrap_or(CallError::Failed {
-                worker: "unknown".to_owned(),
-                attempts: 1,
-                reason: error.error,
-            }))
-        }),
-        _ => message
-            .encoding
-            .decode_job(&message.body)
-            .map(|job| Ok(job.data)),
-    };
-    let reply = reply.unwrap_or_else(|error| {
-        Err(CallError::Failed {
-            worker: "unknown".to_owned(),
-            attempts: 1,
-            reason: format!("the reply cannot be read: {error}"),
-        })
-    });
     let correlation_id = message.correlation_id.as_deref().unwrap_or_default();
-    if !host.calls.resolve(correlation_id, reply) {
+    if !host.calls.resolve(correlation_id, reply::read(message)) {
         host.metrics.reply_dropped(message.to.worker_type());
         tracing::debug!(
             target: WORKER_TARGET,

@@ -16,6 +16,7 @@ mod clock;
 pub mod commands;
 pub mod compile;
 pub mod config;
+mod desk;
 pub mod dev;
 mod dispatch;
 mod equip;
@@ -33,3 +34,6 @@ mod settle;
 pub mod telemetry;
 mod trial;
 mod versions;
+
+/// The command line or the configuration is wrong (EX_USAGE of sysexits.h).
+pub const EXIT_USAGE: u8 = 64;

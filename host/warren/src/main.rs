@@ -6,6 +6,7 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use warren::{
+    EXIT_USAGE,
     cli::{self, Cli, Command},
     commands::{self, Verdict},
     compile,
@@ -14,9 +15,6 @@ use warren::{
     run::{self, Link},
     telemetry::logs,
 };
-
-/// The command line or the configuration is wrong (EX_USAGE of sysexits.h).
-const EXIT_USAGE: u8 = 64;
 
 /// After so many polls of tasks a thread looks at sockets and timers. One poll of a guest that
 /// computes lasts a tick of the engine, 10 ms: with tokio's 61 and busy threads, timers would be
@@ -72,9 +70,11 @@ fn main() -> ExitCode {
         Command::Run { .. } => What::Host,
         Command::Dev { folder, .. } => What::Dev(folder),
         Command::Manager { .. } => What::Manager,
-        command @ (Command::Check { .. }
+        command @ (Command::Call { .. }
+        | Command::Check { .. }
         | Command::Dlq { .. }
         | Command::Plugins { .. }
+        | Command::Send { .. }
         | Command::Topology { .. }) => {
             return operate(&command, &config);
         }
@@ -106,6 +106,7 @@ fn operate(command: &Command, config: &Config) -> ExitCode {
         Ok(Verdict::Done) => ExitCode::SUCCESS,
         Ok(Verdict::Incomplete) => ExitCode::FAILURE,
         Ok(Verdict::Misuse) => ExitCode::from(EXIT_USAGE),
+        Ok(Verdict::Failed(code)) => ExitCode::from(code),
         Err(error) => {
             complain(&format!("warren: {error:#}"));
             ExitCode::FAILURE

@@ -36,7 +36,13 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> anyhow::Res
     shelf.set_started();
     let stop = CancellationToken::new();
     let replies = tokio::spawn(dispatch::attend(host.clone(), inbox));
-    let admin = tokio::spawn(admin::serve(listener, host.clone(), shelf, stop.clone()));
+    let admin = tokio::spawn(admin::serve(
+        listener,
+        host.clone(),
+        shelf,
+        None,
+        stop.clone(),
+    ));
     tracing::info!(admin = %address, "listening");
     shutdown.cancelled().await;
     tracing::info!("shutting down");

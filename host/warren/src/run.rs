@@ -11,7 +11,7 @@ use anyhow::Context;
 use futures_util::future::join_all;
 use tokio::{net::TcpListener, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use warren_bus::{Bus, EmbeddedBroker, Inbox, PeersConfig, RabbitMq, RabbitMqConfig};
+use warren_bus::{Bus, Embedded, EmbeddedBroker, Inbox, PeersConfig, RabbitMq, RabbitMqConfig};
 use warren_runtime::{
     ArtifactsConfig, Databases, Engine, EngineConfig, GuestMetrics, InstanceMetrics, Outgoing,
 };
@@ -21,6 +21,7 @@ use crate::{
     calls::Calls,
     compile,
     config::{Broker, BrokerUrl, Config},
+    desk::{self, Desk},
     dispatch,
     equip::Equipment,
     host::Host,
@@ -63,6 +64,8 @@ pub struct Link {
     pub bus: Arc<dyn Bus>,
     /// What is addressed to its workers.
     pub inbox: Inbox,
+    /// On the embedded bus, a second place for what the command line sends.
+    desk: Option<(Embedded, Inbox)>,
 }
 
 impl Link {
@@ -79,12 +82,13 @@ impl Link {
                     "bus: embedded, in this process and in memory; jobs that wait are lost when it \
                      is killed. For durable jobs set `broker`"
                 );
-                let (bus, inbox) =
-                    EmbeddedBroker::new(EMBEDDED_QUEUE_LIMIT, message_bytes(config)).connect(&name);
+                let broker = EmbeddedBroker::new(EMBEDDED_QUEUE_LIMIT, message_bytes(config));
+                let (bus, inbox) = broker.connect(&name);
                 Ok(Self {
                     name,
                     bus: Arc::new(bus),
                     inbox,
+                    desk: Some(broker.connect("desk")),
                 })
             }
             Broker::RabbitMq(urls) => {
@@ -93,6 +97,7 @@ impl Link {
                     name,
                     bus: Arc::new(bus),
                     inbox,
+                    desk: None,
                 })
             }
         }
@@ -181,7 +186,9 @@ pub(crate) fn assemble(
     metrics: Arc<Metrics>,
     ending: CancellationToken,
 ) -> anyhow::Result<(Arc<Host>, Inbox)> {
-    let Link { name, bus, inbox } = link;
+    let Link {
+        name, bus, inbox, ..
+    } = link;
     let host = Arc::new(Host {
         name,
         calls: Arc::new(Calls::new(
@@ -230,6 +237,15 @@ pub async fn run(
     let instance_metrics =
         InstanceMetrics::new(metrics.registry()).context("registering metrics")?;
     let outgoing = Outgoing::new(metrics.registry()).context("registering metrics")?;
+    let mut link = link;
+    let desk = match link.desk.take() {
+        Some((bus, inbox)) => {
+            let desk = Arc::new(Desk::open(bus, &config, metrics.clone())?);
+            tokio::spawn(desk::attend(desk.clone(), inbox));
+            Some(desk)
+        }
+        None => None,
+    };
     let (host, inbox) = assemble(&config, link, metrics, shutdown.clone())?;
     let databases = Arc::new(Databases::new(config.data_dir.join("sql")));
     let equipment = Arc::new(Equipment {
@@ -263,6 +279,7 @@ pub async fn run(
         admin_listener,
         host.clone(),
         shelf,
+        desk.clone(),
         stop_admin.clone(),
     ));
     tracing::info!(http = %http_address, admin = %admin_address, plugins = %config.plugins.display(), "listening");
@@ -290,6 +307,9 @@ pub async fn run(
     let _ = tokio::time::timeout(LAST_BYTES, &mut http).await;
     http.abort();
     host.bus.close().await;
+    if let Some(desk) = desk {
+        desk.close().await;
+    }
     replies.abort();
     let _ = tokio::time::timeout(CLOSING_DATABASES, databases.close()).await;
     stop_admin.cancel();

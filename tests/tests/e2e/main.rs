@@ -36,6 +36,7 @@ macro_rules! on_both_buses {
     };
 }
 
+mod asking;
 mod attacks;
 mod dev;
 mod errors;

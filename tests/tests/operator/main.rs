@@ -11,6 +11,7 @@
     clippy::indexing_slicing
 )]
 
+mod ask;
 mod bench;
 mod look;
 mod misuse;

@@ -1,5 +1,5 @@
-//! An operator's hands on the broker: looking at dead letters, moving them, and putting the
-//! topology right, for the length of one command.
+//! An operator's hands on the broker: looking at dead letters, moving them, putting the topology
+//! right, and sending jobs, for the length of one command.
 //!
 //! A pair of connections without an epoch: when one breaks, the command ends, says how far it came
 //! and is started again. Every step is safe to repeat.
@@ -7,6 +7,7 @@
 //! Invariants: nothing is taken off a queue before the broker has confirmed where else it is; what
 //! only looks (`log`, `inspect`) changes nothing on the broker; every await has a bound.
 
+mod ask;
 mod inspect;
 mod letter;
 mod log;
@@ -31,6 +32,7 @@ use super::{
 };
 use crate::PublishError;
 
+pub use ask::Mailbox;
 pub use inspect::{Finding, State, Thing};
 pub use letter::DeadLetter;
 pub use prune::{Retired, TypeQueues};
@@ -47,6 +49,7 @@ pub struct Operator {
     lanes: Lanes,
     encoding: Encoding,
     publish_timeout: Duration,
+    max_message_bytes: usize,
     vhost: String,
 }
 
@@ -112,6 +115,7 @@ impl Operator {
                         lanes: Lanes::default(),
                         encoding: config.encoding,
                         publish_timeout: config.publish_timeout,
+                        max_message_bytes: config.max_message_bytes,
                         vhost: broker.uri.vhost.clone(),
                     });
                 }

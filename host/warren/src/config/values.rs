@@ -388,7 +388,8 @@ fn split_urls(text: &str) -> Vec<&str> {
     urls
 }
 
-fn parse_duration(text: &str) -> Option<Duration> {
+/// `10s`, `500ms`, `2m`, `1h`.
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let (number, unit) = number_and_unit(text)?;
     let milliseconds: u64 = match unit {
         "ms" => 1,

@@ -167,7 +167,7 @@ async fn see(channel: &Channel, entity: &Entity) -> Result<State, Failure> {
     Ok(State::Right)
 }
 
-async fn look_at_exchange(
+pub(super) async fn look_at_exchange(
     channel: &Channel,
     name: ShortString,
     kind: ExchangeKind,
