@@ -17,6 +17,7 @@ use std::{
 };
 
 use serde_json::Value;
+use warren_tests::digest_of;
 
 /// Each crate of the host and the crates of ours that it may name: arrows only point down, and two
 /// crates of one floor never see each other.
@@ -195,46 +196,65 @@ fn every_exception_from_a_lint_says_why() {
     }));
 }
 
+/// `wit/deps/README.md` names every file, and the files are what it says.
 #[test]
-fn every_item_of_the_guest_contract_is_documented_and_dated() {
-    let contract = files().into_iter().filter(|path| {
-        path.strip_prefix("wit/")
-            .is_some_and(|name| name.ends_with(".wit") && !name.contains('/'))
-    });
-    check(contract.flat_map(|path| {
+fn the_vendored_wit_is_what_its_list_says() {
+    let list = read("wit/deps/README.md");
+    let rows: Vec<[&str; 4]> = list.lines().filter_map(vendored).collect();
+    let sums = read("wit/deps/SHA256SUMS");
+    let sums: BTreeMap<&str, &str> = sums
+        .lines()
+        .filter_map(|line| line.split_once("  "))
+        .map(|(sum, file)| (file, sum))
+        .collect();
+    let packages = all_packages();
+    let mut culprits = Vec::new();
+    for path in files() {
+        let Some(file) = path.strip_prefix("wit/deps/") else {
+            continue;
+        };
+        if !file.ends_with(".wit") {
+            continue;
+        }
         let text = read(&path);
-        let lacks = bare_items(&text).into_iter();
-        lacks
-            .map(|lack| format!("{path}: {lack}"))
-            .collect::<Vec<_>>()
-    }));
-}
-
-#[test]
-fn the_check_of_the_guest_contract_sees_what_is_bare() {
-    let text = "
-        /// Documented and dated.
-        @since(version = 0.1.0)
-        interface complete {
-            @since(version = 0.1.0)
-            variant error {
-                /// Documented.
-                known,
-                bare(string),
+        if sums.get(file) != Some(&digest_of(text.as_bytes()).as_str()) {
+            culprits.push(format!(
+                "{path} is not what wit/deps/SHA256SUMS says: put it back, or write the list anew"
+            ));
+        }
+        let row = rows
+            .iter()
+            .find(|[_, _, place, _]| file == *place || file.starts_with(place));
+        let Some([package, version, _, source]) = row else {
+            culprits.push(format!("{path} is not in the table of wit/deps/README.md"));
+            continue;
+        };
+        if let Some(line) = text.lines().find(|line| line.starts_with("package "))
+            && line != format!("package {package}@{version};")
+        {
+            culprits.push(format!(
+                "{path} begins with `{line}`, the table of wit/deps/README.md says {version}"
+            ));
+        }
+        // What the host links must be what a guest is built against.
+        if let Some((name, stated)) = source.split_once(' ')
+            && let Some((linked, folder)) = packages.get(name)
+        {
+            if linked != stated {
+                culprits.push(format!(
+                    "{path} is from {name} {stated}, Cargo.lock has {linked}: vendor it anew"
+                ));
+            } else if fs::read_to_string(folder.join("wit/deps").join(file)).ok() != Some(text) {
+                culprits.push(format!("{path} differs from that of {name} {linked}"));
             }
-            /// Documented.
-            call: func(
-                argument: u32,
-            );
-        }";
-    assert_eq!(
-        bare_items(text),
-        [
-            "write a `///` above `variant error {`",
-            "write a `///` above `bare(string),`",
-            "write a `@since` above `call: func(`",
-        ]
-    );
+        }
+    }
+    for file in sums.keys() {
+        if !root().join("wit/deps").join(file).exists() {
+            culprits.push(format!("wit/deps/SHA256SUMS names {file}, which is gone"));
+        }
+    }
+    check(culprits);
 }
 
 /// Fails with all the culprits at once.
@@ -260,42 +280,29 @@ fn shipped_code(text: &str) -> &str {
     text.split("\n#[cfg(test)]\n").next().unwrap_or(text)
 }
 
-/// What lacks a doc comment or a date in a WIT file of ours. Fields and cases need only the first:
-/// they cannot be added later (`wit/types.wit`).
-fn bare_items(wit: &str) -> Vec<String> {
-    let (mut documented, mut dated, mut in_members) = (false, false, false);
-    let mut lacks = Vec::new();
-    for line in wit.lines().map(str::trim) {
-        if line.starts_with("///") {
-            documented = true;
-            continue;
-        }
-        if line.starts_with('@') {
-            dated |= line.starts_with("@since");
-            continue;
-        }
-        let kind = line.split_whitespace().next().unwrap_or_default();
-        let has_members = ["record", "variant", "enum", "flags"].contains(&kind);
-        let is_item = has_members
-            || ["interface", "world", "resource", "type"].contains(&kind)
-            || line.contains(": func(")
-            || line.contains(": static func(")
-            || line.starts_with("constructor(");
-        let is_member = in_members && line.ends_with(',');
-        if (is_item || is_member) && !documented {
-            lacks.push(format!("write a `///` above `{line}`"));
-        }
-        if is_item && !dated {
-            lacks.push(format!("write a `@since` above `{line}`"));
-        }
-        if has_members {
-            in_members = true;
-        } else if line == "}" {
-            in_members = false;
-        }
-        (documented, dated) = (false, false);
-    }
-    lacks
+/// A row of the table of vendored packages: the package, its version, its file or folder, and the
+/// crate and version that it is from (or an address).
+fn vendored(line: &str) -> Option<[&str; 4]> {
+    let mut cells = line
+        .split('|')
+        .skip(1)
+        .map(|cell| cell.trim().trim_matches('`'));
+    let row = [cells.next()?, cells.next()?, cells.next()?, cells.next()?];
+    row[0].starts_with("wasi:").then_some(row)
+}
+
+/// Every package of `Cargo.lock` that this machine has: its version and its folder.
+fn all_packages() -> BTreeMap<String, (String, PathBuf)> {
+    let arguments = ["metadata", "--format-version", "1", "--offline", "--locked"];
+    let metadata: Value =
+        serde_json::from_str(&output(env!("CARGO"), &arguments)).expect("cargo prints JSON");
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let packages = list(&metadata["packages"]).iter().map(|package| {
+        let manifest = PathBuf::from(text(&package["manifest_path"]));
+        let folder = manifest.parent().unwrap_or(&manifest).to_owned();
+        (text(&package["name"]), (text(&package["version"]), folder))
+    });
+    packages.collect()
 }
 
 /// The crates under `host/`, each with the names of all that it depends on, tests included.
