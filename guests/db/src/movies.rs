@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use warren_sdk::sql::{self, Row};
-use warren_sdk::{Error, Result, params};
+use warren_sdk::{OrReject, Result, params};
 
 /// A movie as it is stored.
 #[derive(Debug, Serialize)]
@@ -77,7 +77,7 @@ pub(crate) fn store(new: &NewMovie, job_id: &str) -> Result<Movie> {
     )?;
     let row = rows
         .first()
-        .ok_or_else(|| Error::retry("the movie was deleted while it was being stored"))?;
+        .or_retry("the movie was deleted while it was being stored")?;
     movie(row)
 }
 
@@ -96,8 +96,8 @@ pub(crate) fn filter(params: &str) -> Result<Filter> {
         Several(Vec<String>),
     }
 
-    let query: Option<Query> = serde_json::from_str(params)
-        .map_err(|error| Error::reject(format!("the parameters are not a query: {error}")))?;
+    let query: Option<Query> =
+        serde_json::from_str(params).or_reject("the parameters are not a query")?;
     let titles = query
         .and_then(|query| query.title)
         .map(|title| match title {
@@ -109,10 +109,8 @@ pub(crate) fn filter(params: &str) -> Result<Filter> {
 
 /// Reads the parameters of a `POST`: the posted text, as a string.
 pub(crate) fn posted(params: &str) -> Result<NewMovie> {
-    let text: String = serde_json::from_str(params)
-        .map_err(|error| Error::reject(format!("the parameters are not text: {error}")))?;
-    serde_json::from_str(&text)
-        .map_err(|error| Error::reject(format!("the posted text is not a movie: {error}")))
+    let text: String = serde_json::from_str(params).or_reject("the parameters are not text")?;
+    serde_json::from_str(&text).or_reject("the posted text is not a movie")
 }
 
 fn movie(row: Row<'_>) -> Result<Movie> {

@@ -59,6 +59,20 @@ pub mod handler {
     });
 }
 
+/// Imports `wasi:http/outgoing-handler`: makes HTTP requests. Apart from the other imports, since it
+/// is not in the world that has them.
+pub mod outgoing_handler {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        inline: "
+            package warren:sdk;
+            world outgoing-handler { import wasi:http/outgoing-handler@0.2.12; }
+        ",
+        world: "warren:sdk/outgoing-handler",
+        generate_all,
+    });
+}
+
 /// Exports `wasi:http/incoming-handler`: answers HTTP requests.
 pub mod incoming_handler {
     wit_bindgen::generate!({

@@ -36,8 +36,7 @@ pub fn send<S: Into<String>>(
 /// # fn handle() -> warren_sdk::Result<()> {
 /// # #[derive(serde::Deserialize)]
 /// # struct Forecast { celsius: f64 }
-/// let reply = warren_sdk::bus::call(["WEATHER:*"], &"Lyon")?;
-/// let forecast: Forecast = reply.json()?;
+/// let forecast: Forecast = warren_sdk::bus::call(["WEATHER:*"], &"Lyon")?.json()?;
 /// # Ok(())
 /// # }
 /// ```

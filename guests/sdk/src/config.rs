@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use crate::bindings::imports::wasi::config::store;
-use crate::{Error, Result};
+use crate::{OrReject, Result};
 
 /// Reads one value.
 ///
@@ -46,11 +46,9 @@ where
     T: FromStr,
     T::Err: Display,
 {
-    text.parse().map_err(|error| {
-        Error::reject(format!(
-            "the configuration key `{key}` has the value `{text}`: {error}"
-        ))
-    })
+    text.parse().or_reject(format_args!(
+        "the configuration key `{key}` has the value `{text}`"
+    ))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-use std::fmt;
+use std::fmt::{self, Display};
 use std::time::Duration;
 
 use crate::bindings::imports::warren::worker::bus::{CallError, SendError};
@@ -12,7 +12,20 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Why a run failed, and whether running the job again may help.
 ///
 /// Whatever comes from the host or from serde turns into one with `?`: what may go away by itself
-/// (no live worker, a timeout, a database in use) is retried, a mistake is rejected.
+/// is retried, a mistake is rejected. A worker that knows better matches the error before that.
+///
+/// | from | retried | rejected |
+/// |---|---|---|
+/// | [`bus::call`](crate::bus::call) | `NoLiveWorker`, `QueueFull`, `Timeout`, `Unavailable`, `Other` | `Invalid`, `Denied`, `UnknownType`, `Failed` |
+/// | [`bus::send`](crate::bus::send) | `Other` | `Invalid`, `Payload`, `TooMany`, `Denied` |
+/// | [`sql`](crate::sql) | `Conflict`, `Unavailable`, `Other` | `Invalid`, `Constraint`, `TooLarge` |
+/// | [`config`](crate::config) | cannot be read now | a value of another kind |
+/// | [`http::client`](crate::http::client) | `Timeout`, `Unavailable` | `Denied`, `Invalid`, `TooLarge` |
+/// | [`Reply::success`](crate::http::client::Reply::success) | 408, 425, 429, 5xx | any other status |
+/// | [`Job::json`](crate::Job::json), serde | | data of another shape |
+///
+/// A call that timed out may have taken effect: match it where asking again does harm. Any other
+/// error says what it means by [`OrReject`].
 ///
 /// ```
 /// # use std::time::Duration;
@@ -74,13 +87,64 @@ impl Error {
     }
 }
 
-impl fmt::Display for Error {
+impl Display for Error {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.reason)
     }
 }
 
 impl std::error::Error for Error {}
+
+/// Says what a failure means for the job, with the reason that is told before the error's own text.
+///
+/// ```
+/// use warren_sdk::{OrReject, Result};
+///
+/// fn year(text: &str) -> Result<u16> {
+///     text.parse().or_reject("the year is not a number")
+/// }
+///
+/// fn newest(years: &[u16]) -> Result<u16> {
+///     years.iter().copied().max().or_retry("there is no film yet")
+/// }
+///
+/// let error = year("MCMLXXIX").unwrap_err();
+/// assert_eq!(error.reason(), "the year is not a number: invalid digit found in string");
+/// assert!(newest(&[]).is_err_and(|error| error.is_retryable()));
+/// ```
+pub trait OrReject<T> {
+    /// The value, or an [`Error`] for a job that can never succeed.
+    ///
+    /// # Errors
+    /// Where there is no value.
+    fn or_reject(self, reason: impl Display) -> Result<T>;
+
+    /// The value, or an [`Error`] for a failure that may go away by itself.
+    ///
+    /// # Errors
+    /// Where there is no value.
+    fn or_retry(self, reason: impl Display) -> Result<T>;
+}
+
+impl<T, E: Display> OrReject<T> for Result<T, E> {
+    fn or_reject(self, reason: impl Display) -> Result<T> {
+        self.map_err(|error| Error::reject(format!("{reason}: {error}")))
+    }
+
+    fn or_retry(self, reason: impl Display) -> Result<T> {
+        self.map_err(|error| Error::retry(format!("{reason}: {error}")))
+    }
+}
+
+impl<T> OrReject<T> for Option<T> {
+    fn or_reject(self, reason: impl Display) -> Result<T> {
+        self.ok_or_else(|| Error::reject(reason.to_string()))
+    }
+
+    fn or_retry(self, reason: impl Display) -> Result<T> {
+        self.ok_or_else(|| Error::retry(reason.to_string()))
+    }
+}
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
@@ -111,6 +175,7 @@ impl From<CallError> for Error {
             | CallError::Unavailable(text) => Self::retry(text),
             CallError::UnknownType(text) | CallError::Failed(text) => Self::reject(text),
             CallError::Invalid(text) => Self::reject(format!("the call is not valid: {text}")),
+            CallError::Denied(text) => Self::reject(format!("the call is not allowed: {text}")),
             CallError::Other(text) => Self::retry(format!("the call failed: {text}")),
         }
     }
@@ -168,11 +233,42 @@ mod tests {
         );
     }
 
+    /// Every error that the documentation of [`Error`] lists, and whether it is retried.
     #[test]
     fn what_may_go_away_is_retried_and_a_mistake_is_not() {
-        assert!(Error::from(CallError::NoLiveWorker("WB".to_owned())).is_retryable());
-        assert!(Error::from(sql::Error::Conflict("locked".to_owned())).is_retryable());
-        assert!(!Error::from(CallError::UnknownType("WX".to_owned())).is_retryable());
-        assert!(!Error::from(sql::Error::Invalid("syntax".to_owned())).is_retryable());
+        let text = || "why".to_owned();
+        let check = |error: Error, is_retried: bool| {
+            assert_eq!(error.is_retryable(), is_retried, "{error}");
+            assert!(error.reason().contains("why"), "{error}");
+        };
+        check(CallError::NoLiveWorker(text()).into(), true);
+        check(CallError::QueueFull(text()).into(), true);
+        check(CallError::Timeout(text()).into(), true);
+        check(CallError::Unavailable(text()).into(), true);
+        check(CallError::Other(text()).into(), true);
+        check(CallError::Invalid(text()).into(), false);
+        check(CallError::Denied(text()).into(), false);
+        check(CallError::UnknownType(text()).into(), false);
+        check(CallError::Failed(text()).into(), false);
+        check(SendError::Other(text()).into(), true);
+        check(SendError::Invalid(text()).into(), false);
+        check(SendError::Payload(text()).into(), false);
+        check(SendError::TooMany(text()).into(), false);
+        check(SendError::Denied(text()).into(), false);
+        check(sql::Error::Conflict(text()).into(), true);
+        check(sql::Error::Unavailable(text()).into(), true);
+        check(sql::Error::Other(text()).into(), true);
+        check(sql::Error::Invalid(text()).into(), false);
+        check(sql::Error::Constraint(text()).into(), false);
+        check(sql::Error::TooLarge(text()).into(), false);
+        check(store::Error::Upstream(text()).into(), true);
+        check(store::Error::Io(text()).into(), true);
+    }
+
+    #[test]
+    fn a_verdict_on_an_error_replaces_the_one_it_had() {
+        let busy: Result<()> = Err(Error::retry("busy"));
+        let error = busy.or_reject("the till is closed").unwrap_err();
+        assert_eq!(error, Error::reject("the till is closed: busy"));
     }
 }

@@ -1,4 +1,5 @@
-//! Workers that answer HTTP requests. The host owns the port and routes by path.
+//! Workers that answer HTTP requests. The host owns the port and routes by path. Requests of any
+//! worker to other hosts are in [`client`].
 //!
 //! ```
 //! use warren_sdk::Result;
@@ -23,6 +24,7 @@
 //! warren_sdk::export_http_worker!(Hello);
 //! ```
 
+pub mod client;
 mod request;
 mod response;
 

@@ -29,14 +29,16 @@
 //! ```
 //!
 //! Beside what it is given, a worker reaches the world through the host only: [`bus`] to talk to
-//! other workers, [`sql`] for a database, [`config`], [`log`], [`metrics`], and [`context`] for
-//! what is known of the run. The host waits where a call waits; there is no `async` here.
+//! other workers, [`sql`] for a database, [`http::client`], [`config`], [`log`], [`metrics`], and
+//! [`context`] for what is known of the run. The host waits where a call waits; there is no `async` here.
 //!
 //! Every run starts in a fresh instance (unless the operator chose otherwise), so statics do not
 //! carry over, and may be repeated after a crash, so effects are to be made idempotent by
-//! `job.id`. An [`Error`] says whether the host should try again.
+//! `job.id`. An [`Error`] says whether the host should try again: it lists what `?` makes of each
+//! error of the host.
 //!
-//! Imports work only inside a host. A native build is for unit tests of what does not call them.
+//! Imports work only inside a host. A native build (`cargo test --target x86_64-unknown-linux-gnu`)
+//! is for unit tests of what does not call them; one that does ends the whole test process.
 
 #[doc(hidden)]
 pub mod bindings;
@@ -53,9 +55,14 @@ pub mod sql;
 mod worker;
 
 pub use bindings::imports::warren::worker::types::{Job, Outcome, Payload};
-pub use error::{Error, Result};
+pub use error::{Error, OrReject, Result};
 pub use payload::IntoPayload;
 pub use worker::Worker;
 
 #[doc(hidden)]
 pub use worker::describe;
+
+/// It holds a whole worker, which is compiled with the examples.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bindings::imports::warren::worker::types::Slip;
-use crate::{Error, Job, Outcome, Payload, Result};
+use crate::{Error, Job, OrReject, Outcome, Payload, Result};
 
 const JSON: &str = "application/json";
 
@@ -42,8 +42,7 @@ impl Payload {
                 "the data is {content_type}, not {JSON}"
             )));
         }
-        serde_json::from_slice(&self.body)
-            .map_err(|error| Error::reject(format!("unexpected data: {error}")))
+        serde_json::from_slice(&self.body).or_reject("unexpected data")
     }
 }
 

@@ -11,6 +11,7 @@ mod runtime {
     mod bus;
     mod capabilities;
     mod faults;
+    mod fetch;
     mod host;
     mod http;
     mod isolation;
@@ -18,6 +19,7 @@ mod runtime {
     mod load;
     mod outgoing;
     mod reach;
+    mod readme;
     mod reuse;
     mod sql;
 }

@@ -60,7 +60,7 @@ impl Host for State {
             }
         };
         if let Some(reason) = self.worker.reach.grants.refusal(&slip.stops) {
-            return Ok(Err(GuestCallError::Invalid(reason)));
+            return Ok(Err(GuestCallError::Denied(reason)));
         }
         let wanted = timeout_ms.map_or(self.worker.call_timeout, Duration::from_millis);
         let call = Call {

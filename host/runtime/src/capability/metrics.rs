@@ -25,6 +25,29 @@ const MAX_LABELS: usize = 8;
 /// Bytes of a name, and of a label's value.
 const MAX_TEXT_BYTES: usize = 64;
 
+/// From 1 ms to the default deadline of a job.
+const SECONDS: [f64; 14] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+];
+/// From 256 B to 64 MiB.
+const BYTES: [f64; 10] = [
+    256.0,
+    1024.0,
+    4096.0,
+    16_384.0,
+    65_536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
+    16_777_216.0,
+    67_108_864.0,
+];
+/// For a unit that the host does not know.
+const ANYTHING: [f64; 15] = [
+    0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0,
+    10_000.0,
+];
+
 /// The guests' metrics of one host.
 pub struct GuestMetrics {
     registry: Registry,
@@ -168,7 +191,7 @@ impl Metric {
                 Vector::Gauge(GaugeVec::new(Opts::new(full_name, help), &all_labels)?)
             }
             Update::Observe(_) => Vector::Histogram(HistogramVec::new(
-                HistogramOpts::new(full_name, help),
+                HistogramOpts::new(full_name, help).buckets(buckets(name).to_vec()),
                 &all_labels,
             )?),
         };
@@ -222,6 +245,16 @@ impl Dropped {
             Self::TooManySeries => "too_many_series",
             Self::Value => "value",
         }
+    }
+}
+
+/// The upper bounds of a histogram's buckets, by the unit that its name ends with. The metric's own
+/// would have to be said in every instance, since each run starts in a fresh one.
+fn buckets(name: &str) -> &'static [f64] {
+    match name.rsplit('_').next() {
+        Some("seconds") => &SECONDS,
+        Some("bytes") => &BYTES,
+        _ => &ANYTHING,
     }
 }
 
@@ -296,6 +329,32 @@ mod tests {
             text.contains(r#"warren_guest_rows{kind="read",worker="WB"} 7"#),
             "{text}"
         );
+    }
+
+    #[test]
+    fn the_unit_of_a_histogram_decides_its_buckets() {
+        let registry = Registry::new();
+        let metrics = GuestMetrics::new(registry.clone()).unwrap();
+        for (name, value) in [
+            ("query_seconds", 20.0),
+            ("photo_bytes", 2_000_000.0),
+            ("rows_read", 500.0),
+        ] {
+            metrics.update("WB", name, &[], Update::Observe(value));
+        }
+        let text = prometheus::TextEncoder::new()
+            .encode_to_string(&registry.gather())
+            .unwrap();
+        for line in [
+            r#"warren_guest_query_seconds_bucket{worker="WB",le="10"} 0"#,
+            r#"warren_guest_query_seconds_bucket{worker="WB",le="30"} 1"#,
+            r#"warren_guest_photo_bytes_bucket{worker="WB",le="1048576"} 0"#,
+            r#"warren_guest_photo_bytes_bucket{worker="WB",le="4194304"} 1"#,
+            r#"warren_guest_rows_read_bucket{worker="WB",le="300"} 0"#,
+            r#"warren_guest_rows_read_bucket{worker="WB",le="1000"} 1"#,
+        ] {
+            assert!(text.contains(line), "`{line}` is missing in:\n{text}");
+        }
     }
 
     #[test]

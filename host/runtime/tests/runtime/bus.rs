@@ -13,7 +13,7 @@ use warren_runtime::{Call, CallFn, Fault, Pool};
 use super::host::{Host, LONG, json as payload, order, reply, value};
 
 /// Answers every call with `answer` and keeps what was called.
-fn answering(answer: Result<Payload, CallError>) -> (CallFn, Arc<Mutex<Vec<Call>>>) {
+pub(crate) fn answering(answer: Result<Payload, CallError>) -> (CallFn, Arc<Mutex<Vec<Call>>>) {
     let calls = Arc::new(Mutex::new(Vec::new()));
     let kept = calls.clone();
     let answering: CallFn = Arc::new(move |call| {

@@ -24,7 +24,7 @@ use super::host::{Host, LONG, capture, reply};
 
 /// How a server treats whoever connects.
 #[derive(Clone)]
-enum Manner {
+pub(crate) enum Manner {
     /// Sends this, and closes.
     Says(String),
     /// Takes the request and never answers.
@@ -36,13 +36,13 @@ enum Manner {
 }
 
 /// A server that ends with its test.
-struct Server {
+pub(crate) struct Server {
     port: u16,
     connections: Arc<AtomicUsize>,
 }
 
 impl Server {
-    async fn start(manner: Manner) -> Self {
+    pub(crate) async fn start(manner: Manner) -> Self {
         Self::start_with(manner, None).await
     }
 
@@ -70,19 +70,19 @@ impl Server {
         Self { port, connections }
     }
 
-    async fn says(text: impl Into<String>) -> Self {
+    pub(crate) async fn says(text: impl Into<String>) -> Self {
         Self::start(Manner::Says(text.into())).await
     }
 
-    async fn ok() -> Self {
+    pub(crate) async fn ok() -> Self {
         Self::says(OK).await
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    fn by_name(&self) -> String {
+    pub(crate) fn by_name(&self) -> String {
         format!("http://localhost:{}", self.port)
     }
 
@@ -134,7 +134,7 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, manner: &Manner)
 }
 
 /// Grants these, and the addresses of this machine to names.
-fn grants(origins: &[&str], ranges: &[&str]) -> impl FnOnce(&mut Worker) + use<> {
+pub(crate) fn grants(origins: &[&str], ranges: &[&str]) -> impl FnOnce(&mut Worker) + use<> {
     let origins = origins.iter().map(|text| text.parse().unwrap()).collect();
     let ranges = ranges.iter().map(|text| text.parse().unwrap()).collect();
     move |worker| {
@@ -145,7 +145,7 @@ fn grants(origins: &[&str], ranges: &[&str]) -> impl FnOnce(&mut Worker) + use<>
 
 /// A body that breaks off tells it in words: wasmtime gives its stream no code.
 const READ_TIMEOUT: &str = "connection read timeout";
-const HERE: [&str; 2] = ["127.0.0.0/8", "::1"];
+pub(crate) const HERE: [&str; 2] = ["127.0.0.0/8", "::1"];
 
 #[track_caller]
 fn is_error(answer: &Value, word: &str) {

@@ -39,6 +39,7 @@ async fn a_worker_sends_and_calls_only_where_it_may() {
     }
     // Refused before anybody is asked: the test's bus knows no worker at all.
     let called = reply(&pool, json!({"do": "call", "to": "WD:*"})).await;
+    assert_eq!(called["error"], "denied", "{called}");
     assert!(
         called.to_string().contains("may not send to WD:*"),
         "{called}"

@@ -53,6 +53,7 @@ pub(crate) fn check_in(order: &Order) -> Result<()> {
 fn name(error: &CallError) -> &'static str {
     match error {
         CallError::Invalid(_) => "invalid",
+        CallError::Denied(_) => "denied",
         CallError::UnknownType(_) => "unknown-type",
         CallError::NoLiveWorker(_) => "no-live-worker",
         CallError::QueueFull(_) => "queue-full",

@@ -3,6 +3,7 @@
 //! | `do` | what comes back |
 //! |---|---|
 //! | `get` | a `GET` of `url`: `{"status", "location", "bytes", "text"}`, or `{"error"}`; with `follow`, of where the response leads to, too |
+//! | `fetch` | the same by the client of the SDK: `{"status", "type", "text"}`, or `{"error", "text", "retry"}`; a `POST` of `body` where there is one |
 //! | `put` | the same for a `PUT` of `bytes` bytes |
 //! | `many` | the results of `n` requests to `url`, whose responses are all held until the last one |
 //! | `read` | what the configuration has under `key` |
@@ -18,10 +19,13 @@
     reason = "to misbehave is what this plugin is for"
 )]
 
-mod client;
+mod raw;
+
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use warren_sdk::http::client::{self, Request};
 use warren_sdk::{Error, Job, Outcome, Result, Worker, config, log};
 
 /// A worker that wants to reach the world.
@@ -41,6 +45,7 @@ struct Order {
     n: usize,
     #[serde(default)]
     key: String,
+    body: Option<Value>,
     connect_ms: Option<u64>,
     first_ms: Option<u64>,
     between_ms: Option<u64>,
@@ -54,10 +59,11 @@ impl Worker for Reacher {
         let order: Order = job.json()?;
         match order.r#do.as_str() {
             "get" => Outcome::forward(&get(&order)),
-            "put" => Outcome::forward(&client::exchange(&order, &order.url, Some(order.bytes))),
+            "fetch" => Outcome::forward(&fetch(&order)?),
+            "put" => Outcome::forward(&raw::exchange(&order, &order.url, Some(order.bytes))),
             "many" => {
                 let sent: Vec<_> = (0..order.n)
-                    .map(|_| client::send(&order, &order.url, None))
+                    .map(|_| raw::send(&order, &order.url, None))
                     .collect();
                 let told = sent.iter().map(|response| match response {
                     Ok(response) => json!({ "status": response.status() }),
@@ -82,11 +88,48 @@ impl Order {
 
 /// Follows a redirect as a careless client does: wherever it leads.
 fn get(order: &Order) -> Value {
-    let first = client::exchange(order, &order.url, None);
+    let first = raw::exchange(order, &order.url, None);
     match first.get("location").and_then(Value::as_str) {
-        Some(next) if order.follow => json!([first, client::exchange(order, next, None)]),
+        Some(next) if order.follow => json!([first, raw::exchange(order, next, None)]),
         _ => first,
     }
+}
+
+/// As a plugin does it that has no reason to look closer.
+fn fetch(order: &Order) -> Result<Value> {
+    let mut request = match &order.body {
+        Some(body) => Request::new("POST", &order.url).with_json(body)?,
+        None => Request::new("GET", &order.url),
+    };
+    if let Some(ms) = order.first_ms {
+        request = request.with_timeout(Duration::from_millis(ms));
+    }
+    if order.bytes > 0 {
+        request.max_body_bytes = order.bytes;
+    }
+    let reply = match request.send() {
+        Ok(reply) => reply,
+        Err(error) => {
+            let name = match &error {
+                client::Error::Denied(_) => "denied",
+                client::Error::Invalid(_) => "invalid",
+                client::Error::TooLarge(_) => "too-large",
+                client::Error::Timeout(_) => "timeout",
+                client::Error::Unavailable(_) => "unavailable",
+            };
+            let error = Error::from(error);
+            return Ok(json!({
+                "error": name,
+                "text": error.reason(),
+                "retry": error.is_retryable(),
+            }));
+        }
+    };
+    Ok(json!({
+        "status": reply.status,
+        "type": reply.header("content-type"),
+        "text": String::from_utf8_lossy(&reply.body),
+    }))
 }
 
 /// Says a secret in every way that there is.
