@@ -13,6 +13,7 @@ pub mod http;
 mod node;
 mod node_peer;
 mod peer;
+pub mod postgres;
 mod site;
 mod variant;
 pub mod vhost;

@@ -27,14 +27,21 @@ pub(crate) struct Filter {
 
 /// Creates the table on the first job ever. Later it costs no write.
 pub(crate) fn create_table() -> Result<()> {
+    // What counts by itself is the one thing here that databases write differently.
+    let id = match sql::dialect().as_str() {
+        "postgresql" => "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+        _ => "INTEGER PRIMARY KEY",
+    };
     // `job_id` makes storing idempotent: a job may run again after a crash.
     sql::execute(
-        "CREATE TABLE IF NOT EXISTS movies (
-            id INTEGER PRIMARY KEY,
-            title TEXT NOT NULL,
-            description TEXT,
-            job_id TEXT UNIQUE
-        )",
+        &format!(
+            "CREATE TABLE IF NOT EXISTS movies (
+                id {id},
+                title TEXT NOT NULL,
+                description TEXT,
+                job_id TEXT UNIQUE
+            )"
+        ),
         &[],
     )?;
     Ok(())
@@ -47,7 +54,8 @@ const MAX_MOVIES: u32 = 1000;
 pub(crate) fn find(filter: &Filter) -> Result<Vec<Movie>> {
     let titles = filter.titles.as_deref().unwrap_or_default();
     let matching = if filter.titles.is_some() {
-        format!("WHERE title IN ({})", vec!["?"; titles.len()].join(", "))
+        let placeholders: Vec<_> = (1..=titles.len()).map(|n| format!("${n}")).collect();
+        format!("WHERE title IN ({})", placeholders.join(", "))
     } else {
         String::new()
     };
@@ -55,7 +63,7 @@ pub(crate) fn find(filter: &Filter) -> Result<Vec<Movie>> {
         "SELECT id, title, description FROM (
             SELECT id, title, description FROM movies {matching}
             ORDER BY id DESC LIMIT {MAX_MOVIES}
-        ) ORDER BY id"
+        ) AS latest ORDER BY id"
     );
     let titles: Vec<_> = titles.iter().map(sql::Value::from).collect();
     let rows = sql::query(&statement, &titles)?;
@@ -65,14 +73,14 @@ pub(crate) fn find(filter: &Filter) -> Result<Vec<Movie>> {
 /// Stores a movie once for each job, however often the job runs.
 pub(crate) fn store(new: &NewMovie, job_id: &str) -> Result<Movie> {
     sql::execute(
-        "INSERT INTO movies (title, description, job_id) VALUES (?, ?, ?)
+        "INSERT INTO movies (title, description, job_id) VALUES ($1, $2, $3)
          ON CONFLICT (job_id) DO NOTHING",
         &params![&new.title, new.description.as_deref(), job_id],
     )?;
     // The two statements need no transaction: a run that dies in between is repeated, inserts
     // nothing and reads the same row.
     let rows = sql::query(
-        "SELECT id, title, description FROM movies WHERE job_id = ?",
+        "SELECT id, title, description FROM movies WHERE job_id = $1",
         &params![job_id],
     )?;
     let row = rows

@@ -18,7 +18,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// |---|---|---|
 /// | [`bus::call`](crate::bus::call) | `NoLiveWorker`, `QueueFull`, `Timeout`, `Unavailable`, `Other` | `Invalid`, `Denied`, `UnknownType`, `Failed` |
 /// | [`bus::send`](crate::bus::send) | `Other` | `Invalid`, `Payload`, `TooMany`, `Denied` |
-/// | [`sql`](crate::sql) | `Conflict`, `Unavailable`, `Other` | `Invalid`, `Constraint`, `TooLarge` |
+/// | [`sql`](crate::sql) | `Conflict`, `Unavailable`, `Other` | `Invalid`, `Constraint`, `TooLarge`, `Denied` |
 /// | [`config`](crate::config) | cannot be read now | a value of another kind |
 /// | [`http::client`](crate::http::client) | `Timeout`, `Unavailable` | `Denied`, `Invalid`, `TooLarge` |
 /// | [`Reply::success`](crate::http::client::Reply::success) | 408, 425, 429, 5xx | any other status |
@@ -43,6 +43,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub struct Error {
     verdict: Verdict,
     reason: String,
+    /// Whether another transaction was in the way.
+    is_conflict: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,6 +59,7 @@ impl Error {
         Self {
             verdict: Verdict::Reject,
             reason: reason.into(),
+            is_conflict: false,
         }
     }
 
@@ -66,6 +69,7 @@ impl Error {
         Self {
             verdict: Verdict::Retry { after: None },
             reason: reason.into(),
+            is_conflict: false,
         }
     }
 
@@ -79,6 +83,10 @@ impl Error {
     /// Whether the host will run the job again.
     pub fn is_retryable(&self) -> bool {
         matches!(self.verdict, Verdict::Retry { .. })
+    }
+
+    pub(crate) fn is_conflict(&self) -> bool {
+        self.is_conflict
     }
 
     /// What the operator and the caller are told.
@@ -198,9 +206,13 @@ impl From<sql::Error> for Error {
         match error {
             sql::Error::Invalid(text) => Self::reject(format!("invalid statement: {text}")),
             sql::Error::Constraint(text) => Self::reject(format!("constraint violated: {text}")),
-            sql::Error::Conflict(text) => Self::retry(format!("transaction conflict: {text}")),
+            sql::Error::Conflict(text) => Self {
+                is_conflict: true,
+                ..Self::retry(format!("transaction conflict: {text}"))
+            },
             sql::Error::TooLarge(text) => Self::reject(format!("result too large: {text}")),
             sql::Error::Unavailable(text) => Self::retry(format!("database unavailable: {text}")),
+            sql::Error::Denied(text) => Self::reject(format!("not allowed: {text}")),
             sql::Error::Other(text) => Self::retry(format!("database error: {text}")),
         }
     }
@@ -261,6 +273,7 @@ mod tests {
         check(sql::Error::Invalid(text()).into(), false);
         check(sql::Error::Constraint(text()).into(), false);
         check(sql::Error::TooLarge(text()).into(), false);
+        check(sql::Error::Denied(text()).into(), false);
         check(store::Error::Upstream(text()).into(), true);
         check(store::Error::Io(text()).into(), true);
     }

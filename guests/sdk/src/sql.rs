@@ -1,11 +1,16 @@
-//! A relational database, private to this type of worker unless the operator chose otherwise.
+//! A relational database, private to this type of worker unless the operator chose otherwise: SQLite,
+//! or PostgreSQL ([`dialect`] tells). Parameters are written `$1`, `$2` on both.
+//!
+//! With `?`, what may go away by itself ([`Error::Conflict`], [`Error::Unavailable`]) makes the host
+//! run the job again, and everything else rejects it: the statement or the input is wrong, or the
+//! operator does not allow it. [`Error::Other`] is tried again.
 //!
 //! ```no_run
 //! use warren_sdk::{params, sql};
 //!
 //! # fn handle() -> warren_sdk::Result<()> {
-//! sql::execute("INSERT INTO movies (title, year) VALUES (?, ?)", &params!["Alien", 1979])?;
-//! let rows = sql::query("SELECT title FROM movies WHERE year < ?", &params![1980])?;
+//! sql::execute("INSERT INTO movies (title, year) VALUES ($1, $2)", &params!["Alien", 1979])?;
+//! let rows = sql::query("SELECT title FROM movies WHERE year < $1", &params![1980])?;
 //! for row in rows.iter() {
 //!     let title: String = row.get("title")?;
 //! }
@@ -15,10 +20,14 @@
 
 mod value;
 
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::thread;
+use std::time::Duration;
+
 use crate::Result;
 use crate::bindings::imports::warren::worker::sql;
 
-pub use sql::{Error, Rows, Transaction, Value, execute, query};
+pub use sql::{Error, Rows, Transaction, Value, dialect, execute, query};
 pub use value::FromValue;
 
 /// The parameters of a statement, each anything that a [`Value`](crate::sql::Value) is made from.
@@ -29,14 +38,22 @@ macro_rules! params {
     };
 }
 
+/// How often a transaction is run before its conflict becomes that of the job.
+const ATTEMPTS: u32 = 8;
+/// The longest pause before the second time, doubled for each further one: half a second in all.
+const FIRST_PAUSE: Duration = Duration::from_millis(2);
+
 /// Runs `work` in a transaction and commits it, or rolls it back when `work` fails.
+///
+/// Where another transaction was in the way ([`Error::Conflict`]), all of it is run again a moment
+/// later, up to 8 times: `work` must have no effects but those in the database.
 ///
 /// ```no_run
 /// use warren_sdk::{params, sql};
 ///
 /// # fn handle(from: i64, to: i64, amount: i64) -> warren_sdk::Result<()> {
 /// sql::transaction(|tx| {
-///     let add = "UPDATE accounts SET balance = balance + ? WHERE id = ?";
+///     let add = "UPDATE accounts SET balance = balance + $1 WHERE id = $2";
 ///     tx.execute(add, &params![-amount, from])?;
 ///     tx.execute(add, &params![amount, to])?;
 ///     Ok(())
@@ -46,7 +63,24 @@ macro_rules! params {
 ///
 /// # Errors
 /// What `work` returns, or why the transaction could not begin or be committed.
-pub fn transaction<T>(work: impl FnOnce(&Transaction) -> Result<T>) -> Result<T> {
+pub fn transaction<T>(mut work: impl FnMut(&Transaction) -> Result<T>) -> Result<T> {
+    let mut pause = FIRST_PAUSE;
+    for _ in 1..ATTEMPTS {
+        match attempt(&mut work) {
+            Err(error) if error.is_conflict() => {
+                // Not all of those who have met at the same moment again.
+                let draw = RandomState::new().build_hasher().finish();
+                let nanos = u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX);
+                thread::sleep(Duration::from_nanos(draw % nanos.max(1)));
+                pause *= 2;
+            }
+            result => return result,
+        }
+    }
+    attempt(&mut work)
+}
+
+fn attempt<T>(work: &mut impl FnMut(&Transaction) -> Result<T>) -> Result<T> {
     // A transaction that is dropped is rolled back.
     let transaction = Transaction::begin()?;
     let value = work(&transaction)?;

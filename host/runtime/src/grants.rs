@@ -19,7 +19,7 @@ pub(crate) use self::{
     addresses::may_connect,
     origin::{Destination, Host, Scheme},
 };
-use crate::{Fault, Secrets, Trust};
+use crate::{DatabaseUrl, Fault, Secrets, Trust};
 
 /// What the operator grants to one worker type. The default is what a file that is dropped into
 /// the folder has: the whole bus and a database of its own, and no network.
@@ -44,6 +44,9 @@ pub struct Reach {
     pub grants: Grants,
     /// What the guest reads through `wasi:config/store` and nobody else sees.
     pub secrets: Secrets,
+    /// The database that it has, as far as `grants` gives it any; `None`: one of its own in the
+    /// host's folder.
+    pub database: Option<DatabaseUrl>,
     /// Who may sign the certificates of the hosts that it makes requests to; `None`: those whom the
     /// operating system trusts.
     pub trust: Option<Trust>,

@@ -40,7 +40,7 @@ pub use capability::{
     bus::{Call, CallFn},
     metrics::GuestMetrics,
     outgoing::{Outgoing, Trust, TrustError},
-    sql::Databases,
+    sql::{DatabaseUrl, Databases},
 };
 pub use compiler::{CompilerBounds, CompilerConfig, compile_apart};
 pub use engine::{Compiled, Engine, EngineConfig, EngineError, MAX_FILE_BYTES};

@@ -1,6 +1,6 @@
 //! What a worker must know and nobody else may see.
 //!
-//! Invariant: a value leaves this file only for the guest. It has no `Display`, and its `Debug` is
+//! Invariant: a value leaves this file only for the guest, or for the database whose address it is. It has no `Display`, and its `Debug` is
 //! `***`.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
@@ -31,6 +31,11 @@ impl Secret {
     #[must_use]
     pub fn new(value: String) -> Self {
         Self(value)
+    }
+
+    /// For what connects with it, never for a log.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
     }
 }
 

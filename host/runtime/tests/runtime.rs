@@ -18,6 +18,8 @@ mod runtime {
     mod limits;
     mod load;
     mod outgoing;
+    #[path = "../../../../tests/src/postgres.rs"]
+    mod postgres;
     mod reach;
     mod readme;
     mod reuse;

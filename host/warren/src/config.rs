@@ -29,8 +29,9 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Dura
 
 use warren_bus::{BrokerFiles, PeersConfig};
 use warren_protocol::{Encoding, WorkerType};
-use warren_runtime::{CompilerBounds, Digest, Grants, Secret};
+use warren_runtime::{CompilerBounds, DatabaseUrl, Digest, Grants, Secret};
 
+pub(crate) use self::reach::{read_all as read_secrets, read_authorities, read_database};
 pub use self::{
     broker_url::{BrokerUrl, BrokerUrlError},
     load::load,
@@ -215,6 +216,8 @@ pub struct WorkerConfig {
     pub reuse: Option<Reuse>,
     /// What it may reach.
     pub grants: Grants,
+    /// Which database it has, where `grants` gives it one; `None`: one of its own in `data_dir`.
+    pub database: Option<DatabaseSource>,
     /// Where the secrets are kept that the guest reads beside `config`; no name is in both.
     pub secrets: BTreeMap<String, SecretSource>,
     /// The certificates (PEM) of authorities that may sign those of the hosts that it makes requests
@@ -232,6 +235,15 @@ pub struct Reuse {
     pub memory_bytes: Option<u64>,
     /// From the making of an instance to its end.
     pub age: Duration,
+}
+
+/// The address of a worker's database on a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DatabaseSource {
+    /// As it was written.
+    Url(DatabaseUrl),
+    /// Kept like a secret: it may hold a password.
+    Kept(SecretSource),
 }
 
 /// Where a secret is kept.
@@ -398,6 +410,7 @@ impl fmt::Debug for WorkerConfig {
             .field("config", &self.config.keys())
             .field("reuse", &self.reuse)
             .field("grants", &self.grants)
+            .field("database", &self.database)
             .field("secrets", &self.secrets)
             .field("outgoing_ca_file", &self.outgoing_ca_file)
             .finish()

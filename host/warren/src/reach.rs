@@ -93,8 +93,11 @@ fn reach(worker_type: &WorkerType, own: WorkerConfig) -> Result<Reach, NotGrante
         .map(config::read_authorities)
         .transpose()
         .map_err(|problem| unread("outgoing_ca_file", problem))?;
+    let database = config::read_database(own.database.as_ref())
+        .map_err(|problem| unread("the database (`sql`)", problem))?;
     Ok(Reach {
         grants: own.grants,
+        database,
         secrets: Secrets::new(secrets),
         trust,
     })

@@ -1,5 +1,5 @@
-//! Runs a command beside a private RabbitMQ node that every test of it shares:
-//! `with_broker -- cargo test …`. Ends with the command's exit code.
+//! Runs a command beside a private RabbitMQ node and a private PostgreSQL that every test of it
+//! shares: `with_broker -- cargo test …`. Ends with the command's exit code.
 
 use std::{
     env,
@@ -7,7 +7,12 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use warren_tests::{Broker, broker::SHARED_BROKER, vhost::SHARED_NODE};
+use warren_tests::{
+    Broker,
+    broker::SHARED_BROKER,
+    postgres::{Postgres, SHARED_POSTGRES},
+    vhost::SHARED_NODE,
+};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<ExitCode> {
@@ -25,6 +30,13 @@ async fn main() -> Result<ExitCode> {
     if let Some(broker) = &broker {
         command.env(SHARED_BROKER, broker.url());
         command.env(SHARED_NODE, broker.node_address());
+    }
+    let postgres = match env::var_os(SHARED_POSTGRES) {
+        Some(_) => None,
+        None => Some(Postgres::start()),
+    };
+    if let Some(postgres) = &postgres {
+        command.env(SHARED_POSTGRES, postgres.url());
     }
     let status = command
         .status()

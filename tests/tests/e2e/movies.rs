@@ -2,7 +2,7 @@
 
 use hyper::Method;
 use serde_json::json;
-use warren_tests::{Setup, Site};
+use warren_tests::{Host, Setup, Site};
 
 use crate::{has, problem};
 
@@ -25,7 +25,11 @@ async fn there_are_no_movies_at_first(site: &Site) {
 }
 
 async fn a_posted_movie_comes_back_with_its_id_and_is_listed(site: &Site) {
-    let host = Setup::new(site).with_movies().start().await;
+    are_kept(&Setup::new(site).with_movies().start().await).await;
+}
+
+/// Posts two movies to a host without any, and reads them back.
+pub(crate) async fn are_kept(host: &Host) {
     let posted = host
         .post("/movies/", r#"{"title":"Alien","description":"In space"}"#)
         .await;
@@ -35,6 +39,10 @@ async fn a_posted_movie_comes_back_with_its_id_and_is_listed(site: &Site) {
     let posted = host.post("/movies/", r#"{"title":"Brazil"}"#).await;
     let brazil = json!({"id": 2, "title": "Brazil", "description": null});
     assert_eq!(posted.json(), brazil);
+    assert_eq!(
+        host.get("/movies/?title=Alien&title=Nobody").await.json(),
+        json!([alien])
+    );
     assert_eq!(host.get("/movies/").await.json(), json!([alien, brazil]));
 }
 

@@ -19,8 +19,8 @@ use warren_protocol::{
     CallError, Encoding, Identity, Job, Outcome, Payload, Stop, WorkerId, WorkerType,
 };
 use warren_runtime::{
-    CallFn, Databases, Engine, EngineConfig, GuestMetrics, InstanceMetrics, JobRun, Limits,
-    Occasion, Outgoing, Plugin, Pool, Reach, Worker,
+    CallFn, DatabaseUrl, Databases, Engine, EngineConfig, GuestMetrics, InstanceMetrics, JobRun,
+    Limits, Occasion, Outgoing, Plugin, Pool, Reach, Worker,
 };
 
 /// Long enough for a guest on a busy machine.
@@ -33,6 +33,8 @@ pub(crate) struct Host {
     pub(crate) engine: Engine,
     pub(crate) folder: TempDir,
     pub(crate) databases: Arc<Databases>,
+    /// The database of all workers; `None`: each type has one of its own in the folder.
+    pub(crate) database: Option<DatabaseUrl>,
     pub(crate) registry: Registry,
     metrics: Arc<GuestMetrics>,
     instances: Arc<InstanceMetrics>,
@@ -55,6 +57,7 @@ impl Host {
         Self {
             engine: Engine::new(&config).unwrap(),
             databases: Arc::new(Databases::new(folder.path().to_owned())),
+            database: None,
             folder,
             metrics: Arc::new(GuestMetrics::new(registry.clone()).unwrap()),
             instances: Arc::new(InstanceMetrics::new(&registry).unwrap()),
@@ -80,7 +83,10 @@ impl Host {
             databases: self.databases.clone(),
             reuse: None,
             instances: self.instances.clone(),
-            reach: Reach::default(),
+            reach: Reach {
+                database: self.database.clone(),
+                ..Reach::default()
+            },
             outgoing: self.outgoing.clone(),
         }
     }
@@ -204,4 +210,17 @@ pub(crate) fn capture() -> (Captured, tracing::subscriber::DefaultGuard) {
         .with_writer(move || writer.clone())
         .finish();
     (captured, tracing::subscriber::set_default(subscriber))
+}
+
+/// Has `faulty` add 1 in its database, for this job, and says whether that has worked.
+pub(crate) async fn add(pool: &Pool, job_id: &str) -> bool {
+    let mut job = job(&serde_json::json!({"do": "sql-add"}));
+    job.id = job_id.to_owned();
+    let permit = pool.permit().await.unwrap();
+    let run = pool.run(&permit, &job, occasion(), CancellationToken::new());
+    match run.await.verdict {
+        Ok(Outcome::Forward(_)) => true,
+        Ok(Outcome::Retry { .. }) => false,
+        other => panic!("neither done nor to be retried, but {other:?}"),
+    }
 }

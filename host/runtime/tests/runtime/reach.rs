@@ -73,7 +73,7 @@ async fn a_worker_whose_database_is_taken_away_gets_an_error() {
     let pool = host.faulty(|w| w.reach.grants.sql = false).await;
     let statements = json!({"do": "sql-run", "statements": ["SELECT 1"]});
     let answer = reply(&pool, statements).await;
-    assert_eq!(answer[0]["error"], "other", "{answer}");
+    assert_eq!(answer[0]["error"], "denied", "{answer}");
     assert!(!host.folder.path().join("FX").exists());
 }
 

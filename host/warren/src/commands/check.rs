@@ -19,7 +19,12 @@ use super::{
     Verdict,
     output::{Output, clean},
 };
-use crate::{config::Config, equip::Equipment, registry::file_name, run};
+use crate::{
+    config::{Config, DatabaseSource},
+    equip::Equipment,
+    registry::file_name,
+    run,
+};
 
 pub(crate) const ABOUT: &str = "\
 Looks at plugin files: the contract and the version that each was built for, what it imports and what \
@@ -123,6 +128,23 @@ impl Report {
         needs(plugin.imports(), &grants, worker_type)
     }
 
+    /// What an import gives, with the database that it is about.
+    fn gives(&self, equipment: &Equipment, need: &Need) -> String {
+        let is_sql = need.import.starts_with("warren:worker/sql");
+        let Some(plugin) = self.plugin.as_ref().ok().filter(|_| is_sql) else {
+            return need.gives.to_owned();
+        };
+        let workers = &equipment.config.workers;
+        let own = workers.get(&plugin.description.worker_type);
+        match own.and_then(|own| own.database.as_ref()) {
+            None => format!("{} (SQLite)", need.gives),
+            Some(DatabaseSource::Url(url)) => format!("the PostgreSQL database {url}"),
+            Some(DatabaseSource::Kept(_)) => {
+                "the PostgreSQL database whose URL is kept apart".to_owned()
+            }
+        }
+    }
+
     /// The step at which a host would turn it away, and why.
     fn refusal(&self, equipment: &Equipment, needs: &[Need]) -> Option<(&'static str, String)> {
         let plugin = match &self.plugin {
@@ -185,7 +207,8 @@ impl Report {
                 Standing::Missing(remedy) => format!("NOT GRANTED; {remedy}"),
             };
             let name = if n == 0 { "imports" } else { "" };
-            let text = format!("{}: {} ({standing})", clean(&need.import), need.gives);
+            let gives = self.gives(equipment, need);
+            let text = format!("{}: {gives} ({standing})", clean(&need.import));
             field(name, &text)?;
         }
         match refusal {
@@ -221,7 +244,7 @@ impl Report {
                 };
                 json!({
                     "import": need.import,
-                    "gives": need.gives,
+                    "gives": self.gives(equipment, need),
                     "standing": standing,
                     "remedy": remedy,
                 })

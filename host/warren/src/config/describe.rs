@@ -9,7 +9,8 @@ use warren_bus::BrokerFiles;
 use warren_runtime::Grants;
 
 use super::{
-    Broker, Config, Limits, Log, LogFormat, Peers, Reuse, SecretSource, Source, WorkerConfig,
+    Broker, Config, DatabaseSource, Limits, Log, LogFormat, Peers, Reuse, SecretSource, Source,
+    WorkerConfig,
     values::{shown_duration, shown_size},
 };
 
@@ -231,7 +232,11 @@ fn write_reach(f: &mut fmt::Formatter<'_>, worker: &WorkerConfig) -> fmt::Result
             writeln!(f, "bus = {}", list(types))?;
         }
     }
-    writeln!(f, "sql = {sql}")?;
+    match &worker.database {
+        None => writeln!(f, "sql = {sql}")?,
+        Some(DatabaseSource::Url(url)) => writeln!(f, "sql = {}", quoted(&url.to_string()))?,
+        Some(DatabaseSource::Kept(source)) => writeln!(f, "sql = {}", shown_source(source))?,
+    }
     if let Some(origins) = outgoing_http {
         let origins = origins.iter().map(ToString::to_string).collect();
         writeln!(f, "outgoing_http = {}", list(origins))?;
@@ -244,14 +249,17 @@ fn write_reach(f: &mut fmt::Formatter<'_>, worker: &WorkerConfig) -> fmt::Result
         writeln!(f, "outgoing_ca_file = {}", quoted(&file.to_string_lossy()))?;
     }
     for (name, source) in &worker.secrets {
-        let (kind, place) = match source {
-            SecretSource::File(file) => ("file", file.to_string_lossy()),
-            SecretSource::Variable { name, .. } => ("env", name.into()),
-        };
-        let (name, place) = (quoted(name), quoted(&place));
-        writeln!(f, "secrets.{name} = {{ {kind} = {place} }}")?;
+        writeln!(f, "secrets.{} = {}", quoted(name), shown_source(source))?;
     }
     Ok(())
+}
+
+fn shown_source(source: &SecretSource) -> String {
+    let (kind, place) = match source {
+        SecretSource::File(file) => ("file", file.to_string_lossy()),
+        SecretSource::Variable { name, .. } => ("env", name.into()),
+    };
+    format!("{{ {kind} = {} }}", quoted(&place))
 }
 
 impl fmt::Display for LogFormat {

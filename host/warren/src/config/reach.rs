@@ -6,10 +6,10 @@
 use std::{collections::BTreeMap, fs, ops::RangeInclusive, path::Path, str::FromStr};
 
 use warren_protocol::WorkerType;
-use warren_runtime::{Secret, Trust};
+use warren_runtime::{DatabaseUrl, Secret, Trust};
 
 use super::{
-    Config, Mistake, Place, SecretSource, Sources, WorkerConfig,
+    Config, DatabaseSource, Mistake, Place, SecretSource, Sources, WorkerConfig,
     load::variable,
     read::{Key, Report},
     tree::{Node, Value},
@@ -32,6 +32,8 @@ const RANGES_REMEDY: &str = "write a list of addresses with the length of their 
                              [\"10.0.0.0/8\", \"127.0.0.1/32\", \"fd00::/8\"]";
 const SECRET_REMEDY: &str =
     "write where it is kept: { file = \"/run/secrets/api-key\" } or { env = \"API_KEY\" }";
+const DATABASE_REMEDY: &str = "write true, false, \"postgres://user@host/database\", or where the \
+     URL is kept: { file = \"/run/secrets/database-url\" } or { env = \"DATABASE_URL\" }";
 
 /// Under `[workers.TYPE]`, beside the limits.
 pub(super) const REACH: &[Key<WorkerConfig>] = &[
@@ -41,7 +43,7 @@ pub(super) const REACH: &[Key<WorkerConfig>] = &[
     },
     Key {
         name: "sql",
-        set: |worker, node, report| report.put(&mut worker.grants.sql, values::truth(node)),
+        set: read_database_key,
     },
     Key {
         name: "outgoing_http",
@@ -98,6 +100,40 @@ fn list<T: FromStr<Err = &'static str>>(
     items
 }
 
+/// Whether the worker has a database, and which. The text shows in no message: it may hold a
+/// password.
+fn read_database_key(worker: &mut WorkerConfig, node: &Node, report: &mut Report) {
+    let mistake = |message: &str| node.mistake(message, DATABASE_REMEDY);
+    let source = match &node.value {
+        Value::Bool(is_granted) => {
+            worker.grants.sql = *is_granted;
+            Ok(None)
+        }
+        Value::Text(text) if text.contains("://") => match text.parse() {
+            Ok(url) => Ok(Some(DatabaseSource::Url(url))),
+            Err(message) => Err(mistake(message)),
+        },
+        Value::Table(_) => match secret(node) {
+            Ok(source) => Ok(Some(DatabaseSource::Kept(source))),
+            Err(mistake) => Err(Mistake {
+                remedy: DATABASE_REMEDY.to_owned(),
+                ..mistake
+            }),
+        },
+        other => Err(mistake(&format!(
+            "true, false or the URL of a database is expected, this is {}",
+            other.kind()
+        ))),
+    };
+    match source {
+        Ok(source) => {
+            worker.grants.sql |= source.is_some();
+            worker.database = source;
+        }
+        Err(mistake) => report.mistakes.push(mistake),
+    }
+}
+
 fn read_secrets(worker: &mut WorkerConfig, node: &Node, report: &mut Report) {
     for entry in report.entries(node) {
         match secret(&entry.node) {
@@ -149,6 +185,15 @@ pub(super) fn check(config: &mut Config, workers: &Node, sources: &Sources, repo
         };
         own.check(worker, sources);
         report.mistakes.append(&mut own.mistakes);
+        if let Ok(Some(url)) = read_database(worker.database.as_ref())
+            && url.is_exposed()
+        {
+            report.warnings.push(format!(
+                "the database of [workers.{worker_type}] is on another machine, and its \
+                 certificate is not checked: others may read along; write \
+                 ?sslmode=verify-full behind its URL, or do without on a network of your own"
+            ));
+        }
         let grants = &worker.grants;
         if grants.outgoing_http.is_none()
             && (!grants.private_addresses.is_empty() || worker.outgoing_ca_file.is_some())
@@ -202,6 +247,16 @@ impl Own<'_> {
                 }
             }
         }
+        if let Some(DatabaseSource::Kept(source)) = &mut worker.database
+            && !sources.without_secrets
+        {
+            if let SecretSource::Variable { name, value } = source {
+                *value = variable(&sources.environment, name).map(own_secret);
+            }
+            if let Err(problem) = read_kept_url(source) {
+                self.note(&["sql"], problem, DATABASE_REMEDY);
+            }
+        }
         if let Some(file) = &worker.outgoing_ca_file
             && !sources.without_secrets
             && let Err(problem) = read_authorities(file)
@@ -247,16 +302,38 @@ fn own_secret(value: &str) -> Secret {
 pub(crate) fn read_all(
     sources: &BTreeMap<String, SecretSource>,
 ) -> Result<BTreeMap<String, Secret>, String> {
-    let read = |(name, source): (&String, &SecretSource)| {
-        let secret = match source {
-            SecretSource::File(file) => read_secret(file)?,
-            SecretSource::Variable { name, value } => value
-                .clone()
-                .ok_or_else(|| format!("there is no environment variable {name}"))?,
-        };
-        Ok((name.clone(), secret))
-    };
+    let read = |(name, source): (&String, &SecretSource)| Ok((name.clone(), read_source(source)?));
     sources.iter().map(read).collect()
+}
+
+fn read_source(source: &SecretSource) -> Result<Secret, String> {
+    match source {
+        SecretSource::File(file) => read_secret(file),
+        SecretSource::Variable { name, value } => value
+            .clone()
+            .ok_or_else(|| format!("there is no environment variable {}", quoted(name))),
+    }
+}
+
+/// The address of a worker's database as it is now; `None`: it has one in the host's folder, if any.
+///
+/// # Errors
+/// A text that shows nothing of the address.
+pub(crate) fn read_database(
+    source: Option<&DatabaseSource>,
+) -> Result<Option<DatabaseUrl>, String> {
+    match source {
+        None => Ok(None),
+        Some(DatabaseSource::Url(url)) => Ok(Some(url.clone())),
+        Some(DatabaseSource::Kept(source)) => read_kept_url(source).map(Some),
+    }
+}
+
+fn read_kept_url(source: &SecretSource) -> Result<DatabaseUrl, String> {
+    DatabaseUrl::from_secret(&read_source(source)?).map_err(|problem| match source {
+        SecretSource::File(file) => format!("{}: {problem}", file.display()),
+        SecretSource::Variable { name, .. } => format!("{}: {problem}", quoted(name)),
+    })
 }
 
 /// Reads the authorities of a worker as they are now.

@@ -15,11 +15,11 @@ use warren_bus::BrokerFiles;
 use warren_protocol::{Encoding, WorkerType};
 
 use super::{
-    Broker, Config, Given, Limits, LogFormat, Mistakes, Peers, Reuse, Source, Sources,
-    WorkerConfig,
+    Broker, Config, DatabaseSource, Given, Limits, LogFormat, Mistakes, Peers, Reuse, Source,
+    Sources, WorkerConfig,
     keys::{self, BROKER_TLS, LIMITS, LOG, REUSE, WORKER},
     load::{VARIABLES, find_file, load, merge},
-    reach::REACH,
+    reach::{REACH, read_database},
     read::{Report, names},
 };
 

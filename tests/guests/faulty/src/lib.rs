@@ -40,6 +40,9 @@ struct Order {
     /// For the words that begin with `sql-`.
     #[serde(default)]
     statements: Vec<String>,
+    /// For `sql-run`: the parameters of each statement.
+    #[serde(default)]
+    parameters: Vec<Value>,
 }
 
 #[derive(Deserialize)]
@@ -99,7 +102,10 @@ impl Worker for Faulty {
             "net" => Outcome::forward(&reach::network()),
 
             "sql" => Outcome::forward(&report::sql_round_trip()?),
-            "sql-run" => Outcome::forward(&statements::run(&order.statements)),
+            "sql-run" => Outcome::forward(&statements::run(&order.statements, &order.parameters)),
+            "sql-transaction" => Outcome::forward(&statements::transaction(&order.statements)),
+            "sql-add" => statements::add(&job.id).and_then(|n| Outcome::forward(&n)),
+            "sql-dialect" => Outcome::forward(&warren_sdk::sql::dialect()),
             "sql-hold" => statements::hold(&order.statements),
             "sql-leave" => statements::leave(&order.statements).map(|()| Outcome::Done),
             "sql-panic" => statements::panic(&order.statements),

@@ -6,32 +6,41 @@ use warren_sdk::{Job, Result, context, log, metrics, params, sql};
 /// Stores one value of each type and reads it back, in a transaction and outside of one. Each
 /// member of the reply is how Rust prints the value that came back.
 pub(crate) fn sql_round_trip() -> Result<Value> {
+    let (id, real, blob) = match sql::dialect().as_str() {
+        "postgresql" => (
+            "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+            "DOUBLE PRECISION",
+            "BYTEA",
+        ),
+        _ => ("INTEGER PRIMARY KEY", "REAL", "BLOB"),
+    };
     sql::execute(
-        "CREATE TABLE IF NOT EXISTS kinds (
-            id INTEGER PRIMARY KEY, empty TEXT, yes BOOLEAN, whole INTEGER, part REAL,
-            words TEXT, bytes BLOB
-        )",
+        &format!(
+            "CREATE TABLE IF NOT EXISTS kinds (
+                id {id}, empty TEXT, yes BOOLEAN, whole BIGINT, part {real}, words TEXT,
+                bytes {blob}
+            )"
+        ),
         &[],
     )?;
-    let id =
-        sql::transaction(|tx| {
-            let changed = tx.execute(
-            "INSERT INTO kinds (empty, yes, whole, part, words, bytes) VALUES (?, ?, ?, ?, ?, ?)",
-            &params![(), true, i64::MIN, -0.5, "größer \0 'quoted'", &[0_u8, 255][..]],
+    let id = sql::transaction(|tx| {
+        let changed = tx.execute(
+            "INSERT INTO kinds (empty, yes, whole, part, words, bytes) VALUES ($1, $2, $3, $4, $5, $6)",
+            &params![(), true, i64::MIN, -0.5, "größer 'quoted'", &[0_u8, 255][..]],
         )?;
-            log::debug!("inserted {changed} row");
-            let rows = tx.query("SELECT max(id) AS id FROM kinds", &[])?;
-            let ids: Vec<i64> = rows
-                .iter()
-                .map(|row| row.get("id"))
-                .collect::<Result<_, _>>()?;
-            Ok(ids.first().copied().unwrap_or_default())
-        })?;
+        log::debug!("inserted {changed} row");
+        let rows = tx.query("SELECT max(id) AS id FROM kinds", &[])?;
+        let ids: Vec<i64> = rows
+            .iter()
+            .map(|row| row.get("id"))
+            .collect::<Result<_, _>>()?;
+        Ok(ids.first().copied().unwrap_or_default())
+    })?;
     let rolled_back = sql::Transaction::begin()?;
     rolled_back.execute("DELETE FROM kinds", &[])?;
     rolled_back.rollback()?;
 
-    let rows = sql::query("SELECT * FROM kinds WHERE id = ?1", &params![id])?;
+    let rows = sql::query("SELECT * FROM kinds WHERE id = $1", &params![id])?;
     let mut reply = serde_json::Map::new();
     for (name, value) in rows.columns.iter().zip(rows.rows.iter().flatten()) {
         if name != "id" {

@@ -124,7 +124,7 @@ fn write(order: &Order, job: &Job, phase: &str, build: &str) -> Result<()> {
         build
     ];
     let insert = "INSERT INTO runs (key, job, phase, attempt, worker, at_ms, build) \
-                  VALUES (?, ?, ?, ?, ?, ?, ?)";
+                  VALUES ($1, $2, $3, $4, $5, $6, $7)";
     sql::execute(insert, &row)?;
     Ok(())
 }

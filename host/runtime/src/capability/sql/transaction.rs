@@ -2,6 +2,7 @@
 
 use wasmtime::component::Resource;
 
+use super::Control;
 use crate::{
     bindings::warren::worker::sql::{Error, HostTransaction, Rows, Value},
     state::State,
@@ -22,6 +23,11 @@ pub(super) struct Transactions {
 impl Transactions {
     pub(super) fn is_any_open(&self) -> bool {
         self.open.is_some()
+    }
+
+    /// None is open any more.
+    pub(super) fn forget(&mut self) {
+        self.open = None;
     }
 
     fn begin(&mut self) -> Transaction {
@@ -46,14 +52,14 @@ impl State {
         Ok(self.run.sql.transactions.check(self.table.get(handle)?))
     }
 
-    /// Ends the open transaction with this statement. It is over whatever comes of that.
-    async fn end(&mut self, statement: &'static str) -> Result<(), Error> {
+    /// Ends the open transaction. It is over whatever comes of that.
+    async fn end(&mut self, control: Control) -> Result<(), Error> {
         self.run.sql.transactions.open = None;
-        let ended = self.sql_execute(statement.to_owned(), Vec::new()).await;
+        let ended = self.sql_control(control).await;
         if ended.is_err() {
             self.abandon().await;
         }
-        ended.map(drop)
+        ended
     }
 
     /// Ends the open transaction without its effects, if there is one.
@@ -68,12 +74,9 @@ impl State {
     /// SQLite keeps a transaction open that it cannot commit, and what the run executes next would
     /// be lost with it.
     async fn abandon(&mut self) {
-        let undone = self.execute_now("ROLLBACK".to_owned(), Vec::new()).await;
-        if undone.is_err()
-            && let Some(connection) = self.run.sql.connection.take()
-        {
-            // SQLite has rolled back by itself, or cannot: closing makes sure of it.
-            let _ = connection.close().await;
+        if self.run.sql.connection.is_some() && self.control_now(Control::RollBack).await.is_err() {
+            // The database has rolled back by itself, or cannot: closing makes sure of it.
+            self.sql_forget().await;
         }
     }
 }
@@ -85,12 +88,7 @@ impl HostTransaction for State {
                 "a transaction is open already: commit or roll it back first".to_owned(),
             )));
         }
-        // IMMEDIATE takes the write lock now: a transaction that reads first and writes later
-        // would otherwise fail half way when another one wrote in between.
-        if let Err(error) = self
-            .sql_execute("BEGIN IMMEDIATE".to_owned(), Vec::new())
-            .await
-        {
+        if let Err(error) = self.sql_control(Control::Begin).await {
             return Ok(Err(error));
         }
         let transaction = self.run.sql.transactions.begin();
@@ -126,7 +124,7 @@ impl HostTransaction for State {
         transaction: Resource<Transaction>,
     ) -> wasmtime::Result<Result<(), Error>> {
         Ok(match self.check(&transaction)? {
-            Ok(()) => self.end("COMMIT").await,
+            Ok(()) => self.end(Control::Commit).await,
             Err(error) => Err(error),
         })
     }
@@ -136,7 +134,7 @@ impl HostTransaction for State {
         transaction: Resource<Transaction>,
     ) -> wasmtime::Result<Result<(), Error>> {
         Ok(match self.check(&transaction)? {
-            Ok(()) => self.end("ROLLBACK").await,
+            Ok(()) => self.end(Control::RollBack).await,
             Err(error) => Err(error),
         })
     }
@@ -145,7 +143,7 @@ impl HostTransaction for State {
         let transaction = self.table.delete(transaction)?;
         if self.run.sql.transactions.check(&transaction).is_ok() {
             // Nobody is left to be told, and a connection that cannot roll back is closed.
-            let _ = self.end("ROLLBACK").await;
+            let _ = self.end(Control::RollBack).await;
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ fn secrets(table: &str, environment: &[(&str, &str)]) -> Result<Config, Mistakes
     file("binary", b"\xff\xfe s3cret");
     file("large", &[b'x'; (64 << 10) + 1]);
     file("no-pem", b"s3cret");
+    file("url", b"postgres://u:s3cret@127.0.0.1/d\n");
     let shown = Path::new(folder.path()).display().to_string();
     let toml = table.replace("DIR", &shown);
     let sources = with(environment, &[]);
@@ -74,7 +75,7 @@ fn a_grant_of_the_wrong_form_is_a_mistake_with_its_place() {
          private_addresses = [\"10.0.0.0/8\", \"10.0.0.1/8\", 10]\n",
         &[
             "w.toml:2:7 (key workers.WB.bus): worker types are expected, this is a number",
-            "w.toml:3:7 (key workers.WB.sql): true or false is expected, this is a text",
+            "w.toml:3:7 (key workers.WB.sql): true, false or the URL of a database is expected, this is a text",
             "w.toml:4:17 (key workers.WB.outgoing_http): a list of hosts is expected, this is a text",
             "w.toml:5:36 (key workers.WB.private_addresses): the address has bits behind the prefix, so it is not clear what is meant",
             "w.toml:5:50 (key workers.WB.private_addresses): a text is expected, this is a number",
@@ -175,4 +176,98 @@ fn who_runs_no_workers_needs_no_secrets() {
     };
     let file = Some(("w.toml".into(), file.to_owned()));
     merge(file, &sources, Report::default()).unwrap();
+}
+
+#[test]
+fn a_database_is_named_by_its_url_or_by_where_that_is_kept() {
+    let url = "postgres://127.0.0.1/d".parse().unwrap();
+    let config = good("[workers.WB]\nsql = \"postgres://127.0.0.1/d\"");
+    let own = worker(&config, "WB");
+    assert!(own.grants.sql);
+    assert_eq!(own.database, Some(DatabaseSource::Url(url)));
+    let shown = config.to_string();
+    assert!(
+        shown.contains("sql = \"postgres://127.0.0.1/d\""),
+        "{shown}"
+    );
+
+    for (table, environment) in [
+        ("[workers.WB]\nsql = { file = \"DIR/url\" }", None),
+        (
+            "[workers.WB]\nsql = { env = \"URL\" }",
+            Some(("URL", "postgresql://u:s3cret@127.0.0.1/d")),
+        ),
+        (
+            "[workers.WB]\nsql = \"postgres://u:s3cret@127.0.0.1/d\"",
+            None,
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("url");
+        fs::write(&file, "postgres://u:s3cret@127.0.0.1/d\n").unwrap();
+        let table = table.replace("DIR", &folder.path().display().to_string());
+        let config = secrets(&table, environment.as_slice()).unwrap();
+        let own = worker(&config, "WB");
+        let url = read_database(own.database.as_ref()).unwrap().unwrap();
+        assert!(url.to_string().ends_with("://u:***@127.0.0.1/d"), "{url}");
+        for text in [
+            config.to_string(),
+            format!("{config:?} {config:#?} {url:?}"),
+        ] {
+            assert!(!text.contains("s3cret"), "{text}");
+        }
+        assert_eq!(config.warnings, [""; 0]);
+    }
+}
+
+#[test]
+fn a_database_that_is_not_named_well_is_a_mistake_without_its_password() {
+    for (value, says) in [
+        (
+            "\"mysql://u:s3cret@h/d\"",
+            "does not begin with postgres://",
+        ),
+        ("\"postgres://u:s3cret@h\"", "names no database"),
+        ("\"postgres://u:s3/cret@h/d\"", "percent-encoded"),
+        ("\"postgres://u@h/d?password=s3cret\"", "unknown parameter"),
+        ("\"s3cret\"", "this is a text"),
+        ("{ url = \"s3cret\" }", "not kept in `url`"),
+        ("{ env = \"NONE\" }", "no environment variable `NONE`"),
+        (
+            "{ env = \"WRONG\" }",
+            "`WRONG`: the URL of the database does not begin",
+        ),
+        (
+            "{ file = \"DIR/key\" }",
+            "DIR/key: the URL of the database does not begin",
+        ),
+        ("{ file = \"DIR/missing\" }", "DIR/missing cannot be read"),
+    ] {
+        let table = format!("[workers.WB]\nsql = {value}");
+        let read = secrets(&table, &[("WRONG", "s3cret")]);
+        let mistakes = read.expect_err("this should be refused");
+        let text = mistakes.to_string();
+        assert!(text.contains(says), "{value}: {text}");
+        assert!(text.contains("postgres://user@host/database"), "{text}");
+        assert!(
+            !text.contains("s3cret") && !text.contains("cret@"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_server_elsewhere_without_a_checked_certificate_is_warned_of() {
+    for (url, is_warned_of) in [
+        ("postgres://u@db.example.com/d", true),
+        ("postgres://u@db.example.com/d?sslmode=verify-full", false),
+        ("postgres://u@localhost/d", false),
+    ] {
+        let config = good(&format!("[workers.WB]\nsql = \"{url}\""));
+        let warned = config
+            .warnings
+            .iter()
+            .any(|text| text.contains("verify-full"));
+        assert_eq!(warned, is_warned_of, "{url}: {:?}", config.warnings);
+    }
 }
