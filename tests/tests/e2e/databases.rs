@@ -1,7 +1,7 @@
 //! Workers on a PostgreSQL server: one line of the configuration, and hosts that share it.
 
 use serde_json::json;
-use warren_tests::{Command, Setup, Site, eventually, plugin, postgres::Database};
+use warren_tests::{Command, Setup, Site, eventually, host::plugin, postgres::Database};
 
 use crate::{jobs::send, movies};
 
