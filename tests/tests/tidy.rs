@@ -32,10 +32,11 @@ const FLOORS: [(&str, &[&str]); 4] = [
 ];
 
 /// What only one crate of the host may name, by the beginning of its name.
-const OWNERS: [(&str, &str); 3] = [
+const OWNERS: [(&str, &str); 4] = [
     ("lapin", "warren-bus"),
     ("wasmtime", "warren-runtime"),
     ("sqlx", "warren-runtime"),
+    ("redis", "warren-runtime"),
 ];
 
 /// What `warren-protocol` must not name: it has no I/O, no async and no clock.
@@ -89,7 +90,7 @@ fn dependencies_point_down() {
 }
 
 #[test]
-fn only_the_bus_names_lapin_and_only_the_runtime_names_wasmtime_and_sqlx() {
+fn only_the_bus_names_lapin_and_only_the_runtime_names_wasmtime_sqlx_and_redis() {
     check(host_packages().iter().flat_map(|(package, dependencies)| {
         OWNERS
             .iter()

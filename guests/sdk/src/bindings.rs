@@ -24,6 +24,8 @@ pub mod imports {
         world: "warren:worker/imports",
         generate_all,
         additional_derives: [PartialEq],
+        // It holds a handle, and no handle is another one.
+        additional_derives_ignore: ["cas-error"],
     });
 }
 

@@ -5,6 +5,7 @@ use crate::bindings::imports::warren::worker::bus::{CallError, SendError};
 use crate::bindings::imports::warren::worker::sql;
 use crate::bindings::imports::warren::worker::types::{Failure, Retry};
 use crate::bindings::imports::wasi::config::store;
+use crate::bindings::imports::wasi::keyvalue;
 
 /// What most functions of this crate return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -218,6 +219,23 @@ impl From<sql::Error> for Error {
     }
 }
 
+/// What begins with `unavailable:` may work later; what else the host refuses is a mistake.
+impl From<keyvalue::store::Error> for Error {
+    fn from(error: keyvalue::store::Error) -> Self {
+        use keyvalue::store::Error as Refused;
+        match error {
+            Refused::NoSuchStore => Self::reject("there is no bucket of this name"),
+            Refused::AccessDenied => {
+                Self::reject("the operator gives this worker no keys and values (`keyvalue`)")
+            }
+            Refused::Other(text) if text.starts_with("invalid:") => {
+                Self::reject(format!("key-value store: {text}"))
+            }
+            Refused::Other(text) => Self::retry(format!("key-value store: {text}")),
+        }
+    }
+}
+
 /// Configuration comes from somewhere that may be back later.
 impl From<store::Error> for Error {
     fn from(error: store::Error) -> Self {
@@ -274,6 +292,9 @@ mod tests {
         check(sql::Error::Constraint(text()).into(), false);
         check(sql::Error::TooLarge(text()).into(), false);
         check(sql::Error::Denied(text()).into(), false);
+        let other = |text: &str| keyvalue::store::Error::Other(text.to_owned());
+        check(other("unavailable: why").into(), true);
+        check(other("invalid: why").into(), false);
         check(store::Error::Upstream(text()).into(), true);
         check(store::Error::Io(text()).into(), true);
     }

@@ -29,8 +29,9 @@
 //! ```
 //!
 //! Beside what it is given, a worker reaches the world through the host only: [`bus`] to talk to
-//! other workers, [`sql`] for a database, [`http::client`], [`config`], [`log`], [`metrics`], and
-//! [`context`] for what is known of the run. The host waits where a call waits; there is no `async` here.
+//! other workers, [`sql`] for a database, [`keyvalue`] for keys and values, [`http::client`], [`config`],
+//! [`log`], [`metrics`], and [`context`] for what is known of the run. The host waits where a call
+//! waits; there is no `async` here.
 //!
 //! Every run starts in a fresh instance (unless the operator chose otherwise), so statics do not
 //! carry over, and may be repeated after a crash, so effects are to be made idempotent by
@@ -48,6 +49,7 @@ pub mod config;
 pub mod context;
 mod error;
 pub mod http;
+pub mod keyvalue;
 pub mod log;
 pub mod metrics;
 mod payload;

@@ -18,10 +18,15 @@ wasmtime::component::bindgen!({
     imports: {
         "warren:worker/bus@0.1.0.call": async | trappable,
         "warren:worker/sql@0.1.0": async | trappable,
+        "wasi:keyvalue/store@0.2.0-draft2": async | trappable,
+        "wasi:keyvalue/atomics@0.2.0-draft2": async | trappable,
+        "wasi:keyvalue/batch@0.2.0-draft2": async | trappable,
         default: trappable,
     },
     exports: { default: async },
     with: {
         "warren:worker/sql.transaction": crate::capability::sql::Transaction,
+        "wasi:keyvalue/store.bucket": crate::capability::keyvalue::Bucket,
+        "wasi:keyvalue/atomics.cas": crate::capability::keyvalue::Cas,
     },
 });

@@ -3,6 +3,7 @@
 pub(crate) mod bus;
 pub(crate) mod config;
 pub(crate) mod context;
+pub(crate) mod keyvalue;
 pub(crate) mod log;
 pub(crate) mod metrics;
 pub(crate) mod outgoing;

@@ -248,8 +248,8 @@ impl Engine {
         let Compiled { component, .. } = &compiled;
         let pre = self.0.linker.instantiate_pre(component).map_err(|error| {
             LoadError::Link(format!(
-                "{error:#}. This host offers WASI 0.2, wasi:http, wasi:logging, wasi:config and \
-                 warren:worker@0.1"
+                "{error:#}. This host offers WASI 0.2, wasi:http, wasi:logging, wasi:config, \
+                 wasi:keyvalue@0.2.0-draft2 and warren:worker@0.1"
             ))
         })?;
         let descriptor = descriptor::GuestIndices::new(&pre).map_err(|_| {

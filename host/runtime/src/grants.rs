@@ -19,16 +19,18 @@ pub(crate) use self::{
     addresses::may_connect,
     origin::{Destination, Host, Scheme},
 };
-use crate::{DatabaseUrl, Fault, Secrets, Trust};
+use crate::{DatabaseUrl, Fault, RedisUrl, Secrets, Trust};
 
 /// What the operator grants to one worker type. The default is what a file that is dropped into
-/// the folder has: the whole bus and a database of its own, and no network.
+/// the folder has: the whole bus, a database and keys and values of its own, and no network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grants {
     /// The worker types that it may send to and call; `None`: all.
     pub bus: Option<Vec<WorkerType>>,
     /// Whether it has a database.
     pub sql: bool,
+    /// Whether it has buckets of keys and values.
+    pub keyvalue: bool,
     /// Where its HTTP requests may go. `None`: a plugin that wants to make any is not loaded; an
     /// empty list: it is loaded, and each request is refused.
     pub outgoing_http: Option<Vec<Origin>>,
@@ -42,6 +44,8 @@ pub struct Grants {
 pub struct Reach {
     /// What the operator grants.
     pub grants: Grants,
+    /// The server that has its keys and values; `None`: a file of this host has them.
+    pub redis: Option<RedisUrl>,
     /// What the guest reads through `wasi:config/store` and nobody else sees.
     pub secrets: Secrets,
     /// The database that it has, as far as `grants` gives it any; `None`: one of its own in the
@@ -57,6 +61,7 @@ impl Default for Grants {
         Self {
             bus: None,
             sql: true,
+            keyvalue: true,
             outgoing_http: None,
             private_addresses: Vec::new(),
         }

@@ -116,8 +116,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        Call, Databases, Description, Digest, GuestMetrics, InstanceMetrics, Limits, Occasion,
-        Outgoing, Reach, Reuse, reuse::Instances, scheduling::Scheduling, symbols::Symbols,
+        Call, Databases, Description, Digest, GuestMetrics, InstanceMetrics, KeyValueStore, Limits,
+        Occasion, Outgoing, Reach, Reuse, reuse::Instances, scheduling::Scheduling,
+        symbols::Symbols,
     };
 
     /// An engine with three memories, and a guest that needs all of them.
@@ -170,6 +171,7 @@ mod tests {
             call_timeout: Duration::from_secs(1),
             metrics: Arc::new(GuestMetrics::new(Registry::new()).unwrap()),
             databases: Arc::new(Databases::new(std::env::temp_dir())),
+            keyvalue: KeyValueStore::default(),
             reach: Reach::default(),
             outgoing: Arc::new(Outgoing::new(&Registry::new()).unwrap()),
             reuse: Some(Reuse {

@@ -1,7 +1,7 @@
 //! Runs plugins: from the bytes of a component to the verdict of one job, inside limits.
 //!
 //! Invariants: the only crate that names wasmtime. It knows no broker and no files but the
-//! databases and the compiled plugins under the folders it is handed. A Store is owned by one run at
+//! databases, the stores of keys and values and the compiled plugins under the folders it is handed. A Store is owned by one run at
 //! a time and never survives a trap.
 //! Nothing here reads the environment.
 //!
@@ -38,6 +38,7 @@ mod warm;
 pub use artifacts::ArtifactsConfig;
 pub use capability::{
     bus::{Call, CallFn},
+    keyvalue::{KeyValueStore, KeyValueStores, RedisUrl},
     metrics::GuestMetrics,
     outgoing::{Outgoing, Trust, TrustError},
     sql::{DatabaseUrl, Databases},

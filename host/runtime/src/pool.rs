@@ -9,8 +9,8 @@ use warren_protocol::{Job, WorkerId};
 
 use crate::{
     CallFn, Databases, GuestMetrics, HttpError, HttpRequest, HttpResponse, InstanceMetrics, JobRun,
-    Limits, LoadError, Occasion, Outgoing, Plugin, Reach, Reuse, Stop, http, reuse::Instances, run,
-    warm,
+    KeyValueStore, Limits, LoadError, Occasion, Outgoing, Plugin, Reach, Reuse, Stop, http,
+    reuse::Instances, run, warm,
 };
 
 /// The worker that a plugin is: its identity and what it may reach. The operator's side of a run.
@@ -29,6 +29,8 @@ pub struct Worker {
     pub metrics: Arc<GuestMetrics>,
     /// Where its database is.
     pub databases: Arc<Databases>,
+    /// Where its keys and values are.
+    pub keyvalue: KeyValueStore,
     /// Whether an instance serves several runs, and for how long; `None`: one each.
     pub reuse: Option<Reuse>,
     /// Where the figures of its instances go.

@@ -1,6 +1,6 @@
 //! What a worker must know and nobody else may see.
 //!
-//! Invariant: a value leaves this file only for the guest, or for the database whose address it is. It has no `Display`, and its `Debug` is
+//! Invariant: a value leaves this file only for the guest, or for the server that it opens. It has no `Display`, and its `Debug` is
 //! `***`.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
@@ -33,7 +33,7 @@ impl Secret {
         Self(value)
     }
 
-    /// For what connects with it, never for a log.
+    /// For what it opens, and nobody else.
     pub(crate) fn expose(&self) -> &str {
         &self.0
     }

@@ -15,6 +15,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpVi
 use crate::{
     Limits, Occasion, Worker,
     capability::{
+        keyvalue,
         log::{LogBudget, Stream},
         outgoing::Requests,
         sql::Session,
@@ -45,6 +46,7 @@ pub(crate) struct Run {
     pub(crate) cancelled: CancellationToken,
     pub(crate) sends: Arc<Sends>,
     pub(crate) sql: Session,
+    pub(crate) keyvalue: keyvalue::Session,
     pub(crate) meter: Meter,
     outgoing: Requests,
 }
@@ -121,6 +123,7 @@ impl Run {
     ) -> Self {
         Self {
             sql: Session::new(worker),
+            keyvalue: keyvalue::Session::default(),
             occasion,
             deadline,
             cancelled,

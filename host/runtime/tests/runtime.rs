@@ -15,6 +15,7 @@ mod runtime {
     mod host;
     mod http;
     mod isolation;
+    mod keyvalue;
     mod limits;
     mod load;
     mod outgoing;

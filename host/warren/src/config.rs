@@ -15,6 +15,7 @@ mod describe;
 mod from_json;
 mod from_toml;
 mod keys;
+mod keyvalue;
 mod load;
 mod mistakes;
 mod reach;
@@ -29,16 +30,16 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Dura
 
 use warren_bus::{BrokerFiles, PeersConfig};
 use warren_protocol::{Encoding, WorkerType};
-use warren_runtime::{CompilerBounds, DatabaseUrl, Digest, Grants, Secret};
+use warren_runtime::{CompilerBounds, DatabaseUrl, Digest, Grants, RedisUrl, Secret};
 
-pub(crate) use self::reach::{read_all as read_secrets, read_authorities, read_database};
 pub use self::{
     broker_url::{BrokerUrl, BrokerUrlError},
     load::load,
     mistakes::{Mistake, Mistakes, Place},
 };
 pub(crate) use self::{
-    reach::{read_all as read_secrets, read_authorities},
+    keyvalue::read_redis,
+    reach::{read_all as read_secrets, read_authorities, read_database},
     values::parse_duration,
 };
 
@@ -54,7 +55,7 @@ pub struct Config {
     pub broker_files: BrokerFiles,
     /// The folder that is watched for plugins (`*.wasm`).
     pub plugins: PathBuf,
-    /// Where the host keeps files: the embedded databases of the workers, the versions that they
+    /// Where the host keeps files: the embedded databases and key-value stores of the workers, the versions that they
     /// can go back to, compiled plugins.
     pub data_dir: PathBuf,
     /// How many versions of each worker are kept beside the one that serves.
@@ -186,7 +187,7 @@ pub struct Limits {
     pub sql_rows: usize,
     /// How long one statement may work.
     pub statement_timeout: Duration,
-    /// The size of the worker's database, in bytes.
+    /// The size of the worker's database, and of its embedded key-value store, in bytes.
     pub database_bytes: u64,
     /// Connections to other hosts at the same time, of all runs together.
     pub http_connections: usize,
@@ -218,6 +219,8 @@ pub struct WorkerConfig {
     pub grants: Grants,
     /// Which database it has, where `grants` gives it one; `None`: one of its own in `data_dir`.
     pub database: Option<DatabaseSource>,
+    /// The server that has its keys and values, where it has them; `None`: a file of this host.
+    pub redis: Option<RedisSource>,
     /// Where the secrets are kept that the guest reads beside `config`; no name is in both.
     pub secrets: BTreeMap<String, SecretSource>,
     /// The certificates (PEM) of authorities that may sign those of the hosts that it makes requests
@@ -258,6 +261,15 @@ pub enum SecretSource {
         /// What was in it when the host was started. `None`: nobody has looked.
         value: Option<Secret>,
     },
+}
+
+/// Where the address of a Redis server is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RedisSource {
+    /// In the configuration itself.
+    Written(RedisUrl),
+    /// In a place of its own, because it holds a password.
+    Kept(SecretSource),
 }
 
 /// Where [`load`] reads.
@@ -399,6 +411,16 @@ impl Default for Reuse {
     }
 }
 
+impl fmt::Display for SecretSource {
+    /// Where it is; nothing of what is there.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(file) => write!(f, "{}", file.display()),
+            Self::Variable { name, .. } => write!(f, "the environment variable {name}"),
+        }
+    }
+}
+
 impl fmt::Debug for WorkerConfig {
     /// Shows the keys of `config` without their values, which may be secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -411,6 +433,7 @@ impl fmt::Debug for WorkerConfig {
             .field("reuse", &self.reuse)
             .field("grants", &self.grants)
             .field("database", &self.database)
+            .field("redis", &self.redis)
             .field("secrets", &self.secrets)
             .field("outgoing_ca_file", &self.outgoing_ca_file)
             .finish()

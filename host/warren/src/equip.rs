@@ -5,8 +5,8 @@ use std::{path::PathBuf, sync::Arc};
 
 use warren_protocol::{CallError, WorkerId, WorkerType};
 use warren_runtime::{
-    CallFn, Databases, GuestMetrics, InstanceMetrics, Limits, Outgoing, Plugin, Pool, Reach, Reuse,
-    Worker,
+    CallFn, Databases, GuestMetrics, InstanceMetrics, KeyValueStore, KeyValueStores, Limits,
+    Outgoing, Plugin, Pool, Reach, Reuse, Worker,
 };
 
 use crate::{
@@ -22,6 +22,8 @@ pub(crate) struct Equipment {
     pub config: Config,
     /// The embedded databases.
     pub databases: Arc<Databases>,
+    /// Where keys and values are.
+    pub keyvalue: Arc<KeyValueStores>,
     /// The guests' figures.
     pub metrics: Arc<GuestMetrics>,
     /// The figures of the guests' instances.
@@ -49,6 +51,7 @@ impl Equipment {
             call_timeout: self.config.call_timeout,
             metrics: self.metrics.clone(),
             databases: self.databases.clone(),
+            keyvalue: KeyValueStore::default(),
             reuse: None,
             instances: self.instances.clone(),
             reach: Reach::default(),
@@ -67,6 +70,20 @@ impl Equipment {
                 .or(wished)
                 .unwrap_or_else(|| format!("/{worker_type}/"))
         })
+    }
+
+    /// Where a worker has its keys and values, if it has any.
+    fn keyvalue(
+        &self,
+        worker_type: &WorkerType,
+        reach: &Reach,
+        limits: &config::Limits,
+    ) -> KeyValueStore {
+        match &reach.redis {
+            _ if !reach.grants.keyvalue => KeyValueStore::default(),
+            Some(url) => self.keyvalue.redis(worker_type, url),
+            None => self.keyvalue.embedded(worker_type, limits.database_bytes),
+        }
     }
 
     /// A version of the worker `id`, ready to serve.
@@ -94,6 +111,7 @@ impl Equipment {
             call_timeout: self.config.call_timeout,
             metrics: self.metrics.clone(),
             databases: self.databases.clone(),
+            keyvalue: self.keyvalue(id.worker_type(), &plugin.reach, limits),
             reuse: own.and_then(runtime_reuse),
             instances: self.instances.clone(),
             reach: plugin.reach.clone(),

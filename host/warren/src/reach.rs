@@ -29,14 +29,21 @@ impl Equipment {
         let own = self.config.workers.get(worker_type);
         let own = own.map_or_else(WorkerConfig::default, Clone::clone);
         let reach = reach(worker_type, own)?;
-        let missing: Vec<String> = needs(plugin.imports(), &reach.grants, worker_type)
-            .into_iter()
-            .filter_map(|need| match need.standing {
-                Standing::Missing(remedy) => {
-                    Some(format!("{} ({}); {remedy}", need.import, need.gives))
-                }
-                Standing::Granted | Standing::Refusing(_) => None,
-            })
+        // Interfaces of one package may lack the same: it is said once.
+        let mut missing: Vec<(String, String)> = Vec::new();
+        for need in needs(plugin.imports(), &reach.grants, worker_type) {
+            let Standing::Missing(remedy) = need.standing else {
+                continue;
+            };
+            let remedy = format!("({}); {remedy}", need.gives);
+            match missing.iter_mut().find(|(_, other)| *other == remedy) {
+                Some((imports, _)) => *imports = format!("{imports}, {}", need.import),
+                None => missing.push((need.import, remedy)),
+            }
+        }
+        let missing = missing.into_iter();
+        let missing: Vec<String> = missing
+            .map(|(imports, remedy)| format!("{imports} {remedy}"))
             .collect();
         if missing.is_empty() {
             return Ok(plugin.granted(reach));
@@ -88,6 +95,8 @@ fn reach(worker_type: &WorkerType, own: WorkerConfig) -> Result<Reach, NotGrante
         |what: &str, problem| NotGranted(format!("{what} of [workers.{worker_type}]: {problem}"));
     let secrets =
         config::read_secrets(&own.secrets).map_err(|problem| unread("the secrets", problem))?;
+    let redis = own.redis.as_ref().map(config::read_redis).transpose();
+    let redis = redis.map_err(|problem| unread("keyvalue", problem))?;
     let trust = own.outgoing_ca_file.as_deref();
     let trust = trust
         .map(config::read_authorities)
@@ -98,6 +107,7 @@ fn reach(worker_type: &WorkerType, own: WorkerConfig) -> Result<Reach, NotGrante
     Ok(Reach {
         grants: own.grants,
         database,
+        redis,
         secrets: Secrets::new(secrets),
         trust,
     })

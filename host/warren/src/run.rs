@@ -13,7 +13,8 @@ use tokio::{net::TcpListener, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use warren_bus::{Bus, Embedded, EmbeddedBroker, Inbox, PeersConfig, RabbitMq, RabbitMqConfig};
 use warren_runtime::{
-    ArtifactsConfig, Databases, Engine, EngineConfig, GuestMetrics, InstanceMetrics, Outgoing,
+    ArtifactsConfig, Databases, Engine, EngineConfig, GuestMetrics, InstanceMetrics,
+    KeyValueStores, Outgoing,
 };
 
 use crate::{
@@ -248,8 +249,10 @@ pub async fn run(
     };
     let (host, inbox) = assemble(&config, link, metrics, shutdown.clone())?;
     let databases = Arc::new(Databases::new(config.data_dir.join("sql")));
+    let keyvalue = Arc::new(KeyValueStores::new(config.data_dir.join("keyvalue")));
     let equipment = Arc::new(Equipment {
         databases: databases.clone(),
+        keyvalue: keyvalue.clone(),
         metrics: Arc::new(guest_metrics),
         instances: Arc::new(instance_metrics),
         outgoing: Arc::new(outgoing),
@@ -311,7 +314,8 @@ pub async fn run(
         desk.close().await;
     }
     replies.abort();
-    let _ = tokio::time::timeout(CLOSING_DATABASES, databases.close()).await;
+    let closing = async { tokio::join!(databases.close(), keyvalue.close()) };
+    let _ = tokio::time::timeout(CLOSING_DATABASES, closing).await;
     stop_admin.cancel();
     // A scraper's idle connection must not hold the process.
     let _ = tokio::time::timeout(Duration::from_millis(100), &mut admin).await;

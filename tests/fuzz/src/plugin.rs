@@ -30,8 +30,8 @@ use warren_protocol::{
     CallError, Encoding, Identity, Job, Outcome, Payload, Stop, WorkerId, WorkerType,
 };
 use warren_runtime::{
-    CallFn, Databases, Engine, EngineConfig, GuestMetrics, InstanceMetrics, Limits, LoadError,
-    Occasion, Outgoing, Plugin, Pool, Reach, Worker,
+    CallFn, Databases, Engine, EngineConfig, GuestMetrics, InstanceMetrics, KeyValueStore, Limits,
+    LoadError, Occasion, Outgoing, Plugin, Pool, Reach, Worker,
 };
 
 use crate::{feedback, memory};
@@ -161,6 +161,7 @@ impl Host {
             call_timeout: Duration::from_secs(1),
             metrics: Arc::new(GuestMetrics::new(Registry::new()).unwrap()),
             databases: Arc::new(Databases::new(databases.path().to_owned())),
+            keyvalue: KeyValueStore::default(),
             reach: Reach::default(),
             outgoing: Arc::new(Outgoing::new(&Registry::new()).unwrap()),
             reuse: None,

@@ -24,7 +24,7 @@ async fn order(host: &Host, order: Value) -> Response {
 }
 
 /// Answers every request, and counts them.
-async fn serve() -> (String, Arc<AtomicUsize>) {
+pub(crate) async fn serve() -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let n_requests = Arc::new(AtomicUsize::new(0));

@@ -28,12 +28,13 @@ pub enum Standing {
 }
 
 /// What interfaces give. The first entry that an import begins with counts.
-const GIVES: [(&str, &str); 17] = [
+const GIVES: [(&str, &str); 18] = [
     (
         "warren:worker/bus",
         "sends jobs to other workers and calls them",
     ),
     ("warren:worker/sql", "a database of its own"),
+    ("wasi:keyvalue/", "keys and values of its own"),
     ("warren:worker/context", "what is known of the run"),
     ("warren:worker/metrics", "figures on the host's /metrics"),
     ("warren:worker/types", "the words of the contract"),
@@ -103,6 +104,15 @@ fn standing(import: &str, grants: &Grants, worker_type: &WorkerType) -> Standing
             "write under [workers.{worker_type}]: sql = true; or take `sql` out of the plugin's \
              own WIT world"
         )),
+        (
+            "wasi:keyvalue/store" | "wasi:keyvalue/atomics" | "wasi:keyvalue/batch",
+            Grants {
+                keyvalue: false, ..
+            },
+        ) => Standing::Missing(format!(
+            "write under [workers.{worker_type}]: keyvalue = true; or take `wasi:keyvalue` out of \
+             the plugin's own WIT world"
+        )),
         _ => Standing::Granted,
     }
 }
@@ -111,9 +121,10 @@ fn standing(import: &str, grants: &Grants, worker_type: &WorkerType) -> Standing
 mod tests {
     use super::*;
 
-    const ALL: [&str; 7] = [
+    const ALL: [&str; 8] = [
         "warren:worker/bus@0.1.0",
         "warren:worker/sql@0.1.0",
+        "wasi:keyvalue/store@0.2.0-draft2",
         "wasi:http/types@0.2.3",
         "wasi:http/outgoing-handler@0.2.3",
         "wasi:sockets/tcp@0.2.0",
@@ -168,12 +179,17 @@ mod tests {
         let narrow = Grants {
             bus: Some(Vec::new()),
             sql: false,
+            keyvalue: false,
             outgoing_http: Some(vec!["https://a".parse().unwrap()]),
             ..Grants::default()
         };
         assert_eq!(
             check(&narrow),
-            ["warren:worker/bus@0.1.0", "!warren:worker/sql@0.1.0"]
+            [
+                "warren:worker/bus@0.1.0",
+                "!warren:worker/sql@0.1.0",
+                "!wasi:keyvalue/store@0.2.0-draft2",
+            ]
         );
     }
 }

@@ -1,6 +1,7 @@
 //! What a guest is told, and what it writes.
 
 use serde_json::json;
+use warren_runtime::{Secret, Secrets, Worker};
 
 use super::host::{Host, capture, reply};
 
@@ -11,6 +12,39 @@ async fn a_guest_reads_its_own_configuration() {
     let pool = host.faulty(|w| w.config = config.into()).await;
     let read = reply(&pool, json!({"do": "config"})).await;
     assert_eq!(read, json!({"color": "red"}));
+}
+
+#[tokio::test]
+async fn a_configured_key_has_its_value_and_no_other_key_has_any() {
+    let host = Host::new();
+    let config = [
+        ("color", "red"),
+        ("", "of the empty key"),
+        ("größe", "ä\n\0"),
+        ("empty", ""),
+    ];
+    let own = config.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let secret = Secret::new("of a secret".to_owned());
+    let secrets = Secrets::new([("api_key".to_owned(), secret)].into());
+    let set = |worker: &mut Worker| {
+        worker.config = own.clone().into();
+        worker.reach.secrets = secrets.clone();
+    };
+    let pool = host.reacher(set).await;
+    let read = async |key: &str| reply(&pool, json!({"do": "read", "key": key})).await;
+    for (key, value) in config {
+        assert_eq!(read(key).await, json!({"value": value}), "{key}");
+    }
+    assert_eq!(read("api_key").await, json!({"value": "of a secret"}));
+    for key in ["Color", "color ", "none", "\0"] {
+        assert_eq!(read(key).await, json!({"value": null}), "{key}");
+    }
+    let all = reply(&host.faulty(set).await, json!({"do": "config"})).await;
+    let expected = json!({
+        "color": "red", "": "of the empty key", "größe": "ä\n\0", "empty": "",
+        "api_key": "of a secret",
+    });
+    assert_eq!(all, expected);
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ use warren_protocol::{
 };
 use warren_runtime::{
     CallFn, DatabaseUrl, Databases, Engine, EngineConfig, GuestMetrics, InstanceMetrics, JobRun,
-    Limits, Occasion, Outgoing, Plugin, Pool, Reach, Worker,
+    KeyValueStore, Limits, Occasion, Outgoing, Plugin, Pool, Reach, Worker,
 };
 
 /// Long enough for a guest on a busy machine.
@@ -81,6 +81,7 @@ impl Host {
             call_timeout: Duration::from_secs(10),
             metrics: self.metrics.clone(),
             databases: self.databases.clone(),
+            keyvalue: KeyValueStore::default(),
             reuse: None,
             instances: self.instances.clone(),
             reach: Reach {

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use warren_protocol::WorkerType;
 use warren_runtime::{
-    Databases, Digest, Engine, GuestMetrics, InstanceMetrics, Need, Outgoing, Plugin, Standing,
-    needs,
+    Databases, Digest, Engine, GuestMetrics, InstanceMetrics, KeyValueStores, Need, Outgoing,
+    Plugin, Standing, needs,
 };
 
 use super::{
@@ -65,6 +65,7 @@ pub(super) async fn run(
     let registry = prometheus::Registry::new();
     let equipment = Equipment {
         databases: Arc::new(Databases::new(config.data_dir.join("sql"))),
+        keyvalue: Arc::new(KeyValueStores::new(config.data_dir.join("keyvalue"))),
         metrics: Arc::new(GuestMetrics::new(registry.clone()).context("registering metrics")?),
         instances: Arc::new(InstanceMetrics::new(&registry).context("registering metrics")?),
         outgoing: Arc::new(Outgoing::new(&registry).context("registering metrics")?),

@@ -9,8 +9,8 @@ use warren_bus::BrokerFiles;
 use warren_runtime::Grants;
 
 use super::{
-    Broker, Config, DatabaseSource, Limits, Log, LogFormat, Peers, Reuse, SecretSource, Source,
-    WorkerConfig,
+    Broker, Config, DatabaseSource, Limits, Log, LogFormat, Peers, RedisSource, Reuse,
+    SecretSource, Source, WorkerConfig,
     values::{shown_duration, shown_size},
 };
 
@@ -222,6 +222,7 @@ fn write_reach(f: &mut fmt::Formatter<'_>, worker: &WorkerConfig) -> fmt::Result
     let Grants {
         bus,
         sql,
+        keyvalue,
         outgoing_http,
         private_addresses,
     } = &worker.grants;
@@ -235,7 +236,14 @@ fn write_reach(f: &mut fmt::Formatter<'_>, worker: &WorkerConfig) -> fmt::Result
     match &worker.database {
         None => writeln!(f, "sql = {sql}")?,
         Some(DatabaseSource::Url(url)) => writeln!(f, "sql = {}", quoted(&url.to_string()))?,
-        Some(DatabaseSource::Kept(source)) => writeln!(f, "sql = {}", shown_source(source))?,
+        Some(DatabaseSource::Kept(source)) => writeln!(f, "sql = {}", kept(source))?,
+    }
+    match &worker.redis {
+        None => writeln!(f, "keyvalue = {keyvalue}")?,
+        Some(RedisSource::Written(url)) => {
+            writeln!(f, "keyvalue = {}", quoted(&url.to_string()))?;
+        }
+        Some(RedisSource::Kept(source)) => writeln!(f, "keyvalue = {}", kept(source))?,
     }
     if let Some(origins) = outgoing_http {
         let origins = origins.iter().map(ToString::to_string).collect();
@@ -249,17 +257,17 @@ fn write_reach(f: &mut fmt::Formatter<'_>, worker: &WorkerConfig) -> fmt::Result
         writeln!(f, "outgoing_ca_file = {}", quoted(&file.to_string_lossy()))?;
     }
     for (name, source) in &worker.secrets {
-        writeln!(f, "secrets.{} = {}", quoted(name), shown_source(source))?;
+        writeln!(f, "secrets.{} = {}", quoted(name), kept(source))?;
     }
     Ok(())
 }
 
-fn shown_source(source: &SecretSource) -> String {
-    let (kind, place) = match source {
-        SecretSource::File(file) => ("file", file.to_string_lossy()),
-        SecretSource::Variable { name, .. } => ("env", name.into()),
-    };
-    format!("{{ {kind} = {} }}", quoted(&place))
+/// Where a secret is kept.
+fn kept(source: &SecretSource) -> String {
+    match source {
+        SecretSource::File(file) => format!("{{ file = {} }}", quoted(&file.to_string_lossy())),
+        SecretSource::Variable { name, .. } => format!("{{ env = {} }}", quoted(name)),
+    }
 }
 
 impl fmt::Display for LogFormat {

@@ -6,10 +6,11 @@
 use std::{collections::BTreeMap, fs, ops::RangeInclusive, path::Path, str::FromStr};
 
 use warren_protocol::WorkerType;
-use warren_runtime::{DatabaseUrl, Secret, Trust};
+use warren_runtime::{DatabaseUrl, RedisUrl, Secret, Trust};
 
 use super::{
-    Config, DatabaseSource, Mistake, Place, SecretSource, Sources, WorkerConfig,
+    Config, DatabaseSource, Mistake, Place, RedisSource, SecretSource, Sources, WorkerConfig,
+    keyvalue::KEYVALUE,
     load::variable,
     read::{Key, Report},
     tree::{Node, Value},
@@ -45,6 +46,7 @@ pub(super) const REACH: &[Key<WorkerConfig>] = &[
         name: "sql",
         set: read_database_key,
     },
+    KEYVALUE,
     Key {
         name: "outgoing_http",
         set: |worker, node, report| {
@@ -145,7 +147,8 @@ fn read_secrets(worker: &mut WorkerConfig, node: &Node, report: &mut Report) {
     }
 }
 
-fn secret(node: &Node) -> Read<SecretSource> {
+/// Where a secret is kept, as a table of one key says.
+pub(super) fn secret(node: &Node) -> Read<SecretSource> {
     let Value::Table(entries) = &node.value else {
         // Not even its type: whoever has written the secret itself here must not find it in a log.
         return Err(node.mistake("this is not where a secret is kept", SECRET_REMEDY));
@@ -228,24 +231,16 @@ impl Own<'_> {
             if sources.without_secrets {
                 continue;
             }
-            match source {
-                SecretSource::File(file) => {
-                    if let Err(problem) = read_secret(file) {
-                        self.note(
-                            &path,
-                            problem,
-                            "let this user read the file, or name another",
-                        );
-                    }
-                }
-                SecretSource::Variable { name, value } => {
-                    *value = variable(&sources.environment, name).map(own_secret);
-                    if value.is_none() {
-                        let message = format!("there is no environment variable {}", quoted(name));
-                        self.note(&path, message, "set it for this process, or name another");
-                    }
-                }
-            }
+            self.check_secret(&path, source, sources);
+        }
+        if let Some(RedisSource::Kept(source)) = &mut worker.redis
+            && !sources.without_secrets
+            && let Some(secret) = self.check_secret(&["keyvalue"], source, sources)
+            && let Err(problem) = RedisUrl::of_secret(&secret)
+        {
+            let message = format!("in {source}: {problem}");
+            let remedy = "write redis://user:password@host:6379/0 there, or rediss:// for TLS";
+            self.note(&["keyvalue"], message, remedy);
         }
         if let Some(DatabaseSource::Kept(source)) = &mut worker.database
             && !sources.without_secrets
@@ -264,6 +259,25 @@ impl Own<'_> {
             let remedy = "name a file with the certificates of authorities in PEM";
             self.note(&["outgoing_ca_file"], problem, remedy);
         }
+    }
+
+    /// What is kept there, or a note of why it cannot be had.
+    fn check_secret(
+        &mut self,
+        path: &[&str],
+        source: &mut SecretSource,
+        sources: &Sources,
+    ) -> Option<Secret> {
+        let remedy = match source {
+            SecretSource::File(_) => "let this user read the file, or name another",
+            SecretSource::Variable { name, value } => {
+                *value = variable(&sources.environment, name).map(own_secret);
+                "set it for this process, or name another"
+            }
+        };
+        let read = read_secret_of(source);
+        read.map_err(|problem| self.note(path, problem, remedy))
+            .ok()
     }
 
     fn note(&mut self, path: &[&str], message: String, remedy: &str) {
@@ -302,11 +316,16 @@ fn own_secret(value: &str) -> Secret {
 pub(crate) fn read_all(
     sources: &BTreeMap<String, SecretSource>,
 ) -> Result<BTreeMap<String, Secret>, String> {
-    let read = |(name, source): (&String, &SecretSource)| Ok((name.clone(), read_source(source)?));
+    let read =
+        |(name, source): (&String, &SecretSource)| Ok((name.clone(), read_secret_of(source)?));
     sources.iter().map(read).collect()
 }
 
-fn read_source(source: &SecretSource) -> Result<Secret, String> {
+/// Reads one secret as it is now.
+///
+/// # Errors
+/// As for [`read_all`].
+pub(super) fn read_secret_of(source: &SecretSource) -> Result<Secret, String> {
     match source {
         SecretSource::File(file) => read_secret(file),
         SecretSource::Variable { name, value } => value
@@ -330,7 +349,7 @@ pub(crate) fn read_database(
 }
 
 fn read_kept_url(source: &SecretSource) -> Result<DatabaseUrl, String> {
-    DatabaseUrl::from_secret(&read_source(source)?).map_err(|problem| match source {
+    DatabaseUrl::from_secret(&read_secret_of(source)?).map_err(|problem| match source {
         SecretSource::File(file) => format!("{}: {problem}", file.display()),
         SecretSource::Variable { name, .. } => format!("{}: {problem}", quoted(name)),
     })

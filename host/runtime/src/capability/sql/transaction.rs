@@ -165,8 +165,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        Call, Databases, GuestMetrics, InstanceMetrics, Limits, Occasion, Outgoing, Reach, Worker,
-        bindings::warren::worker::sql, state::Run,
+        Call, Databases, GuestMetrics, InstanceMetrics, KeyValueStore, Limits, Occasion, Outgoing,
+        Reach, Worker, bindings::warren::worker::sql, state::Run,
     };
 
     /// A worker whose runs do what a test says, without a guest.
@@ -190,6 +190,7 @@ mod tests {
                 call_timeout: Duration::from_secs(1),
                 metrics: Arc::new(GuestMetrics::new(Registry::new()).unwrap()),
                 databases: Arc::new(Databases::new(folder.path().to_owned())),
+                keyvalue: KeyValueStore::default(),
                 reuse: None,
                 instances: Arc::new(InstanceMetrics::new(&Registry::new()).unwrap()),
                 reach: Reach::default(),

@@ -14,6 +14,7 @@ fn secrets(table: &str, environment: &[(&str, &str)]) -> Result<Config, Mistakes
     file("large", &[b'x'; (64 << 10) + 1]);
     file("no-pem", b"s3cret");
     file("url", b"postgres://u:s3cret@127.0.0.1/d\n");
+    file("redis-url", b"rediss://u:s3cret@h:1/2\n");
     let shown = Path::new(folder.path()).display().to_string();
     let toml = table.replace("DIR", &shown);
     let sources = with(environment, &[]);
@@ -27,10 +28,11 @@ fn secrets(table: &str, environment: &[(&str, &str)]) -> Result<Config, Mistakes
 }
 
 #[test]
-fn without_a_word_a_worker_has_the_bus_and_a_database_and_no_network() {
+fn without_a_word_a_worker_has_the_bus_a_database_and_a_store_and_no_network() {
     let grants = worker(&good("[workers.WB]"), "WB").grants;
     assert_eq!(grants, warren_runtime::Grants::default());
     assert!(grants.bus.is_none() && grants.sql && grants.outgoing_http.is_none());
+    assert!(grants.keyvalue && worker(&good("[workers.WB]"), "WB").redis.is_none());
 }
 
 #[test]
@@ -94,6 +96,64 @@ fn a_grant_of_the_wrong_form_is_a_mistake_with_its_place() {
         "[workers.WB]\noutgoing_htp = []",
         "did you mean `outgoing_http`?",
     );
+}
+
+#[test]
+fn keys_and_values_are_in_a_file_on_a_server_or_nowhere() {
+    for (value, is_granted, shown) in [
+        ("true", true, "keyvalue = true\n"),
+        ("false", false, "keyvalue = false\n"),
+        (
+            "\"redis://u:s3cret@h:1/0\"",
+            true,
+            "keyvalue = \"redis://u:***@h:1/0\"\n",
+        ),
+        (
+            "{ file = \"DIR/redis-url\" }",
+            true,
+            "keyvalue = { file = \"",
+        ),
+        ("{ env = \"URL\" }", true, "keyvalue = { env = \"URL\" }\n"),
+    ] {
+        let table = format!("[workers.WB]\nkeyvalue = {value}");
+        let config = secrets(&table, &[("URL", "redis://:s3cret@h")]).unwrap();
+        assert_eq!(worker(&config, "WB").grants.keyvalue, is_granted, "{value}");
+        assert!(config.to_string().contains(shown), "{config}");
+        let shown = format!("{config} {config:?} {config:#?}");
+        assert!(!shown.contains("s3cret"), "{shown}");
+    }
+    let kept = "[workers.WB]\nkeyvalue = { env = \"URL\" }";
+    let config = secrets(kept, &[("URL", "redis://:s3cret@h/7")]).unwrap();
+    let source = worker(&config, "WB").redis.unwrap();
+    let url = crate::config::read_redis(&source).unwrap();
+    assert_eq!(url.to_string(), "redis://:***@h/7");
+}
+
+#[test]
+fn what_is_no_server_is_a_mistake_that_shows_nothing_of_it() {
+    for value in [
+        "1",
+        "\"s3cret\"",
+        "\"http://u:s3cret@h\"",
+        "\"redis://u:s3/cret@h\"",
+        "[\"redis://u:s3cret@h\"]",
+        "{ url = \"redis://u:s3cret@h\" }",
+        "{ file = \"DIR/missing\" }",
+        "{ file = \"DIR/no-pem\" }",
+        "{ env = \"NONE\" }",
+        "{ env = \"URL\" }",
+    ] {
+        let table = format!("[workers.WB]\nkeyvalue = {value}");
+        let mistakes = secrets(&table, &[("URL", "rediss:s3cret")]).unwrap_err();
+        for text in [mistakes.to_string(), format!("{mistakes:?}")] {
+            assert!(text.contains("keyvalue"), "{text}");
+            assert!(!text.contains("s3"), "{value} gives {text}");
+        }
+        for mistake in &mistakes.0 {
+            assert!(!mistake.remedy.is_empty(), "{mistake}");
+        }
+    }
+    remedy("[workers.WB]\nkeyvalue = \"file\"", "redis://host:6379/0");
 }
 
 #[test]

@@ -38,6 +38,7 @@ fn a_configuration_shows_itself_as_one_that_means_the_same() {
         "[peers]\nexpose = [\"WB\", \"a.b\"]\nenabled = false\nrequest_field = \"request\"",
         "[workers.WB]\nbus = []\nsql = false\noutgoing_http = []\nstatement_timeout = \"250ms\"",
         "[workers.WB]\nbus = [\"WA\"]\noutgoing_http = [\"https://a\", \"http://[::1]:8080\"]\nprivate_addresses = [\"::1\", \"10.0.0.0/8\"]",
+        "[workers.WB]\nkeyvalue = false\n[workers.WC]\nkeyvalue = \"rediss://u@h:1/7\"",
         "plugins = 'a\"\\b'\n[workers.\"a.b\"]\nhttp_path = \"/m\"\ndeadline = \"2m\"\nconfig.\"x y\" = \"***\"\nreuse = { calls = 3, age = \"1h\", memory = 70001 }",
         "[workers.WB]\nreuse = true",
         "[workers.WB]\nsql = \"postgresql://u@[::1]:5433/d?sslmode=disable\"",
