@@ -104,7 +104,7 @@ async fn a_worker_that_lacks_a_grant_is_kept_out_with_the_line_to_add() {
         let error = rejected["error"].as_str().unwrap();
         has(error, ["everything.wasm", "[workers.FE]", import, line]);
         // Said once, however many interfaces are behind it.
-        assert_eq!(error.matches(line).count(), 1, "{error}");
+        assert_eq!(error.matches("[workers.FE]").count(), 1, "{error}");
     }
 }
 

@@ -15,7 +15,7 @@ use warren_tests::{
     redis::free_port,
 };
 
-use crate::{has, problem};
+use crate::{has, problem, reload::arrival};
 
 const SECRET: &str = "s3cret-of-a-server";
 
@@ -168,6 +168,7 @@ async fn a_worker_without_keys_and_values_is_kept_out() {
         .await;
     host.logged("plugin rejected", ["keeper.wasm", "keyvalue = true"])
         .await;
+    arrival(&host, "FH").await;
     let order = json!({"steps": []}).to_string();
     let refused = host.post("/faulty/?do=call&to=FV:*", order).await;
     problem(&refused, 500);

@@ -7,7 +7,8 @@ use std::{path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::{
-    ConnectOptions, Row, Sqlite, SqlitePool, Transaction,
+    ConnectOptions, Row, Sqlite, SqlitePool,
+    pool::PoolConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use tokio::sync::OnceCell;
@@ -65,10 +66,14 @@ impl Embedded {
         Ok(&self.connections().await?.writer)
     }
 
-    /// The lock for writing is taken at once: what is read in here is what is changed.
-    async fn transaction(&self) -> Result<Transaction<'static, Sqlite>, Failure> {
-        let begun = self.writer().await?.begin_with("BEGIN IMMEDIATE").await;
-        begun.map_err(read_error)
+    /// The lock for writing is taken at once: what is read in here is what is changed. What is not
+    /// committed is rolled back when the connection goes back. (Not sqlx's own transactions: SQLite
+    /// ends one itself when the store is full, and they lose count.)
+    async fn transaction(&self) -> Result<PoolConnection<Sqlite>, Failure> {
+        let mut connection = self.writer().await?.acquire().await.map_err(read_error)?;
+        let begin = sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection);
+        begin.await.map_err(read_error)?;
+        Ok(connection)
     }
 
     async fn connections(&self) -> Result<&Connections, Failure> {
@@ -98,6 +103,13 @@ impl Embedded {
             SqlitePoolOptions::new()
                 .max_connections(n_connections)
                 .acquire_timeout(BUSY_TIMEOUT)
+                .after_release(|connection, _| {
+                    Box::pin(async move {
+                        // That there is none is the usual case and answered with an error.
+                        let _ = sqlx::query("ROLLBACK").execute(connection).await;
+                        Ok(true)
+                    })
+                })
         };
         let writer = pool(1).connect_with(options.clone());
         let writer = writer.await.map_err(read_error)?;
@@ -188,7 +200,7 @@ impl Engine for Embedded {
             .bind(key.key.as_bytes())
             .bind(sum.to_string().into_bytes());
         query.execute(&mut *transaction).await.map_err(read_error)?;
-        transaction.commit().await.map_err(read_error)?;
+        commit(transaction).await?;
         Ok(sum)
     }
 
@@ -254,7 +266,7 @@ impl Engine for Embedded {
                 .bind(value);
             query.execute(&mut *transaction).await.map_err(read_error)?;
         }
-        transaction.commit().await.map_err(read_error)
+        commit(transaction).await
     }
 
     async fn delete_many(&self, bucket: &str, keys: &[String]) -> Result<(), Failure> {
@@ -265,8 +277,13 @@ impl Engine for Embedded {
                 .bind(key.as_bytes());
             query.execute(&mut *transaction).await.map_err(read_error)?;
         }
-        transaction.commit().await.map_err(read_error)
+        commit(transaction).await
     }
+}
+
+async fn commit(mut transaction: PoolConnection<Sqlite>) -> Result<(), Failure> {
+    let committed = sqlx::query("COMMIT").execute(&mut *transaction).await;
+    committed.map(drop).map_err(read_error)
 }
 
 /// The statements are ours and right: what goes wrong is the disk, or somebody else's turn.
