@@ -7,8 +7,8 @@
     dead_code,
     reason = "the client of another guest, which can do more than is needed here"
 )]
-#[path = "../../reacher/src/client.rs"]
-mod client;
+#[path = "../../reacher/src/raw.rs"]
+mod raw;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -58,7 +58,7 @@ impl Worker for Everything {
             "kept": kept(&job.id)?,
             "config": config::get("greeting")?,
             "secret_bytes": config::get("api_key")?.map(|secret| secret.len()),
-            "http": client::exchange(&order, &order.url, None),
+            "http": raw::exchange(&order, &order.url, None),
         }))
     }
 }
