@@ -1,7 +1,7 @@
 //! What wit-bindgen makes of `wit/`. The rest of the SDK is a pleasanter way to say the same;
 //! use these directly for what it does not cover.
 //!
-//! One module for each part of a plugin: what it imports, and each of the three interfaces that
+//! One module for each part of a plugin: what it imports, and each of the four interfaces that
 //! it may export. They are worlds of their own, which the linker merges into the plugin's world,
 //! so that any combination of exports can be made of them. (Generating `worker` and
 //! `http-worker` side by side would define the export macro of `descriptor` twice.)
@@ -72,6 +72,22 @@ pub mod outgoing_handler {
         ",
         world: "warren:sdk/outgoing-handler",
         generate_all,
+    });
+}
+
+/// Exports `errors`: hears of jobs that were given up.
+pub mod errors {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        inline: "
+            package warren:sdk;
+            world errors { export warren:worker/errors@0.1.0; }
+        ",
+        world: "warren:sdk/errors",
+        with: { "warren:worker/types@0.1.0": super::imports::warren::worker::types },
+        pub_export_macro: true,
+        export_macro_name: "export_errors",
+        default_bindings_module: "warren_sdk::bindings::errors",
     });
 }
 

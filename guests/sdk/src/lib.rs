@@ -48,6 +48,7 @@ pub mod bus;
 pub mod config;
 pub mod context;
 mod error;
+pub mod errors;
 pub mod http;
 pub mod keyvalue;
 pub mod log;

@@ -36,6 +36,8 @@ struct Part {
     trace_parent: Option<String>,
     #[serde(default, skip_serializing_if = "is_false")]
     from_peer: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    errors_to: Option<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
@@ -75,6 +77,7 @@ impl Message {
                 first_ms: message.first_ms,
                 trace_parent: message.trace_parent.clone(),
                 from_peer: message.from_peer,
+                errors_to: message.errors_to.as_ref().map(ToString::to_string),
             })
             .collect();
         // Texts and numbers: there is nothing that JSON cannot say.
@@ -124,10 +127,12 @@ impl Part {
         let to = to.map_err(|_| format!("`{}` is not an address", self.to))?;
         let encoding = Encoding::from_content_type(&self.encoding);
         let encoding = encoding.ok_or_else(|| format!("{} is not known", self.encoding))?;
-        let reply_to = self.reply_to.map(|id| {
+        let worker = |id: String| {
             id.parse()
                 .map_err(|_| format!("`{id}` is not a worker's id"))
-        });
+        };
+        let reply_to = self.reply_to.map(worker);
+        let errors_to = self.errors_to.map(worker);
         Ok(Message {
             id: self.id,
             to,
@@ -145,6 +150,7 @@ impl Part {
             first_ms: self.first_ms,
             trace_parent: self.trace_parent,
             from_peer: self.from_peer,
+            errors_to: errors_to.transpose()?,
         })
     }
 }
@@ -189,6 +195,7 @@ mod tests {
                 first_ms: Some(3),
                 trace_parent: Some("00-aa-bb-01".to_owned()),
                 from_peer: true,
+                errors_to: Some("WA:9123456789013".parse().unwrap()),
                 ..part("c", &[0, 255, 10])
             },
         ];

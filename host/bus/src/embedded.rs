@@ -24,7 +24,7 @@ use warren_protocol::{Address, WorkerId, WorkerType};
 
 use crate::{
     ABSENCE_GRACE, Bus, DEFAULT_MAX_MESSAGE_BYTES, Delivery, Epitaph, Health, INBOX_PREFETCH,
-    Inbox, JoinError, Message, PublishError, Subscription, absence,
+    Inbox, JoinError, Message, PublishError, Subscription, absence, notice,
 };
 use queue::{ConsumerId, Full, Queue};
 
@@ -222,7 +222,7 @@ impl Bus for Embedded {
 
     async fn bury(&self, message: Message, epitaph: Epitaph) -> Result<(), PublishError> {
         self.check_open()?;
-        locked(&self.broker.dead).keep(message, epitaph);
+        self.broker.bury(message, epitaph);
         Ok(())
     }
 
@@ -249,8 +249,7 @@ impl DeadLetters {
 }
 
 impl Embedded {
-    /// Leads what is addressed to an id to this host's inbox, without serving the id's type: for
-    /// somebody who asks and takes no jobs.
+    /// Leads what is addressed to an id to this inbox, for somebody who asks and takes no jobs.
     pub fn answer_to(&self, id: &WorkerId) {
         let mut members = locked(&self.members);
         if !members.closed {
@@ -328,7 +327,7 @@ async fn send_later(broker: Weak<Broker>, mut message: Message, mut wait: Durati
                     stack: None,
                     host: "embedded".to_owned(),
                 };
-                return locked(&broker.dead).keep(refused, epitaph);
+                return broker.bury(refused, epitaph);
             }
         }
         wait = WAIT_FOR_ROOM;
@@ -336,6 +335,15 @@ async fn send_later(broker: Weak<Broker>, mut message: Message, mut wait: Durati
 }
 
 impl Broker {
+    /// Keeps a dead letter, and tells its sender: one that is gone needs no news.
+    fn bury(&self, message: Message, epitaph: Epitaph) {
+        let news = notice::of(&message, &epitaph);
+        locked(&self.dead).keep(message, epitaph);
+        if let Some(news) = news {
+            let _ = self.take(news);
+        }
+    }
+
     /// Puts a message into the queue of its address, or gives it back with the reason.
     #[allow(
         clippy::result_large_err,

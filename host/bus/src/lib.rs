@@ -2,8 +2,8 @@
 //! [`Embedded`] in this process and [`RabbitMq`], and one conformance suite that both pass.
 //!
 //! Invariant: the only crate that names lapin. It moves messages and does not look into a body, but
-//! for those of MicroServices.js (`rabbitmq::peers`), whose protocol is in the bodies; it does not
-//! know what a plugin is.
+//! for those of MicroServices.js (`rabbitmq::peers`), whose protocol is in the bodies, and to tell a
+//! sender what it had sent (`notice`); it does not know what a plugin is.
 
 #![cfg_attr(
     test,
@@ -20,6 +20,7 @@ mod bundle;
 mod delivery;
 mod embedded;
 mod message;
+mod notice;
 mod rabbitmq;
 
 use std::{sync::Arc, time::Duration};
@@ -126,7 +127,8 @@ pub trait Bus: Send + Sync + 'static {
     async fn absence(&self, worker_type: &WorkerType);
 
     /// Puts a message that was given up among the dead letters of its type, and returns when it is
-    /// stored there.
+    /// stored there. Where [`Message::errors_to`] says so, the sender is then told, as long as it is
+    /// there: by a [`Kind::Error`] without a correlation id.
     ///
     /// # Errors
     /// As [`Bus::publish`].

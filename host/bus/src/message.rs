@@ -57,6 +57,9 @@ pub struct Message {
     /// hop. Such a worker does not call: what answers it is as durable as a job, and it is told when
     /// its job is given up.
     pub from_peer: bool,
+    /// Who is told when the job is given up and nobody waits for its answer: the worker that sent it,
+    /// where that one wants to know ([`Bus::bury`](crate::Bus::bury)).
+    pub errors_to: Option<WorkerId>,
 }
 
 impl Message {
@@ -76,6 +79,7 @@ impl Message {
             first_ms: None,
             trace_parent: None,
             from_peer: false,
+            errors_to: None,
         }
     }
 }

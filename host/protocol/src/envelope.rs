@@ -4,6 +4,7 @@
 //! writes them; unknown keys are read over. What a job carries stays bytes.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     CallError, CodecError, Encoding, Identity, Job, Payload, Stop,
@@ -32,6 +33,19 @@ pub struct JobError {
     pub data: Payload,
     /// The same as `error`, for programs. Only hosts write it; a Node worker carries it along.
     pub cause: Option<CallError>,
+    /// How a job ended that nobody waits for. Only hosts write it, to the worker that sent the job.
+    pub ending: Option<Ending>,
+}
+
+/// How a job was given up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ending {
+    /// The word for it that its dead letter has.
+    pub reason: String,
+    /// Where: `TYPE:*` or a worker id.
+    pub stop: String,
+    /// How often it was started there.
+    pub attempts: u32,
 }
 
 /// The receiver of an error. SystemManager writes the worker, but a Node worker only hears an
@@ -111,7 +125,8 @@ impl Encoding {
         codec::decode(self, body, |body| self.job_error(body))
     }
 
-    /// Writes the body of `error`. The cause comes last, as `warren`, and only where there is one.
+    /// Writes the body of `error`. The cause comes last, as `warren`, and then the ending, as
+    /// `given_up`, each only where there is one.
     ///
     /// # Errors
     /// When `data` cannot be written in this encoding.
@@ -120,7 +135,8 @@ impl Encoding {
             ErrorTarget::Id(id) => Value::text(id),
             ErrorTarget::Worker(identity) => identity.into(),
         };
-        let cause = error.cause.as_ref().map(cause_payload).transpose()?;
+        let cause = error.cause.as_ref().map(note).transpose()?;
+        let ending = error.ending.as_ref().map(note).transpose()?;
         let fields = [
             ("target", target),
             ("error", Value::text(&error.error)),
@@ -130,7 +146,12 @@ impl Encoding {
         let cause = cause
             .as_ref()
             .map(|cause| ("warren", Value::Payload(cause)));
-        self.encode(&Value::object(fields.into_iter().chain(cause)))
+        let ending = ending
+            .as_ref()
+            .map(|ending| ("given_up", Value::Payload(ending)));
+        self.encode(&Value::object(
+            fields.into_iter().chain(cause).chain(ending),
+        ))
     }
 
     /// Writes a whole body.
@@ -164,7 +185,8 @@ impl Encoding {
             error: object.text("error")?,
             id: object.text("id")?,
             data: self.data(&object, body),
-            cause: object.get("warren").and_then(cause),
+            cause: object.get("warren").and_then(read_note),
+            ending: object.get("given_up").and_then(read_note),
         })
     }
 
@@ -186,13 +208,14 @@ fn job_fields(job: &Job) -> [(&'static str, Value<'_>); 5] {
     ]
 }
 
-fn cause(raw: Raw<'_>) -> Option<CallError> {
+/// What hosts write for hosts. One that this version does not know is left out.
+fn read_note<T: DeserializeOwned>(raw: Raw<'_>) -> Option<T> {
     let (_, json) = codec::write(Encoding::Json, &raw.value().ok()?).ok()?;
     serde_json::from_slice(&json).ok()
 }
 
-fn cause_payload(cause: &CallError) -> Result<Payload, CodecError> {
-    let json = serde_json::to_vec(cause).map_err(|_| CodecError::Inexpressible {
+fn note<T: Serialize>(value: &T) -> Result<Payload, CodecError> {
+    let json = serde_json::to_vec(value).map_err(|_| CodecError::Inexpressible {
         encoding: Encoding::Json,
         what: "the cause of this error".into(),
     })?;

@@ -19,7 +19,7 @@ pub mod topic;
 pub use address::{Address, AddressError, Stop, WorkerId, WorkerType};
 pub use announcement::{GET_ALL, GET_WORKER_LIST, ListEntry};
 pub use encoding::Encoding;
-pub use envelope::{Acknowledgement, ErrorTarget, JobError};
+pub use envelope::{Acknowledgement, Ending, ErrorTarget, JobError};
 pub use error::CodecError;
 pub use job::{Identity, Job, job_id};
 pub use outcome::{CallError, Outcome, Slip};

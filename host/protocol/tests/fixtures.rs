@@ -240,6 +240,7 @@ fn an_error_to_an_id_carries_its_cause_in_the_last_field() {
         cause: Some(CallError::QueueFull {
             worker_type: "WB".to_owned(),
         }),
+        ending: None,
     };
     let json = Encoding::Json.encode_error(&error).unwrap();
     assert_eq!(
@@ -299,6 +300,7 @@ fn every_cause_comes_back_in_every_encoding() {
                 id: text(),
                 data: Payload::new(Encoding::Json, Bytes::from_static(b"null")).unwrap(),
                 cause: Some(cause.clone()),
+                ending: None,
             };
             let body = encoding.encode_error(&error).unwrap();
             assert_eq!(

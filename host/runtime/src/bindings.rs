@@ -14,7 +14,7 @@
 
 wasmtime::component::bindgen!({
     path: "../../wit",
-    world: "worker",
+    world: "treating-worker",
     imports: {
         "warren:worker/bus@0.1.0.call": async | trappable,
         "warren:worker/sql@0.1.0": async | trappable,

@@ -19,7 +19,7 @@ use crate::{
     artifacts::{self, Artifacts},
     bindings::{
         self,
-        exports::warren::worker::{descriptor, handler},
+        exports::warren::worker::{descriptor, errors, handler},
     },
     probe,
     scheduling::{PROBES, Scheduling},
@@ -261,6 +261,7 @@ impl Engine {
         })?;
         let handler = handler::GuestIndices::new(&pre).ok();
         let http = ProxyIndices::new(&pre).ok();
+        let errors = errors::GuestIndices::new(&pre).ok();
         if handler.is_none() && http.is_none() {
             return Err(LoadError::Link(format!(
                 "it exports neither warren:worker/handler@0.1.0 nor wasi:http/incoming-handler@0.2 \
@@ -282,6 +283,7 @@ impl Engine {
             pre,
             handler,
             http,
+            errors,
             imports: imports(component, &self.0.engine),
             symbols: compiled.symbols,
             description,
@@ -348,10 +350,13 @@ fn linkers(engine: &wasmtime::Engine) -> wasmtime::Result<(Linker<State>, Linker
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut probe)?;
     let mut full = probe.clone();
     // Every call of our own interfaces comes through here, as those of WASI do through its views.
-    bindings::Worker::add_to_linker::<_, HasSelf<State>>(&mut full, |state: &mut State| {
-        state.run.meter.count_call();
-        state
-    })?;
+    bindings::TreatingWorker::add_to_linker::<_, HasSelf<State>>(
+        &mut full,
+        |state: &mut State| {
+            state.run.meter.count_call();
+            state
+        },
+    )?;
     Ok((full, probe))
 }
 

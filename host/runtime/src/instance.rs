@@ -141,6 +141,7 @@ mod tests {
             pre: Linker::new(&engine).instantiate_pre(&component).unwrap(),
             handler: None,
             http: None,
+            errors: None,
             description: Description {
                 worker_type: WorkerType::new("FX").unwrap(),
                 version: String::new(),

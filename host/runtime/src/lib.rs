@@ -33,6 +33,7 @@ mod stack;
 mod state;
 mod stop;
 mod symbols;
+mod task;
 mod warm;
 
 pub use artifacts::ArtifactsConfig;

@@ -8,7 +8,10 @@ use wasmtime::component::InstancePre;
 use wasmtime_wasi_http::p2::bindings::ProxyIndices;
 
 use crate::{
-    Reach, bindings::exports::warren::worker::handler, scheduling::Scheduling, state::State,
+    Reach,
+    bindings::exports::warren::worker::{errors, handler},
+    scheduling::Scheduling,
+    state::State,
     symbols::Symbols,
 };
 
@@ -38,6 +41,7 @@ pub struct Plugin {
     pub(crate) pre: InstancePre<State>,
     pub(crate) handler: Option<handler::GuestIndices>,
     pub(crate) http: Option<ProxyIndices>,
+    pub(crate) errors: Option<errors::GuestIndices>,
     /// Where in its source a place in its code is.
     pub(crate) symbols: Arc<Symbols>,
     /// What it says of itself.
@@ -107,6 +111,12 @@ impl Plugin {
     #[must_use]
     pub fn takes_jobs(&self) -> bool {
         self.handler.is_some()
+    }
+
+    /// Whether it hears of the jobs that it sent and that were given up.
+    #[must_use]
+    pub fn treats_errors(&self) -> bool {
+        self.errors.is_some()
     }
 
     /// Whether it answers HTTP requests.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
-use warren_protocol::{Job, WorkerId};
+use warren_protocol::{Job, JobError, WorkerId};
 
 use crate::{
     CallFn, Databases, GuestMetrics, HttpError, HttpRequest, HttpResponse, InstanceMetrics, JobRun,
@@ -145,6 +145,19 @@ impl Pool {
     ) -> JobRun {
         let (plugin, worker, stop) = (&self.plugin, &self.worker, stop.into());
         run::job(plugin, worker, &self.instances, job, occasion, stop).await
+    }
+
+    /// Tells the guest that a job which it sent was given up: a run like a job's, whose verdict is
+    /// [`Outcome::Done`](warren_protocol::Outcome::Done), or a rejection with the guest's words.
+    pub async fn treat(
+        &self,
+        _permit: &Permit,
+        error: &JobError,
+        occasion: Occasion,
+        stop: impl Into<Stop>,
+    ) -> JobRun {
+        let (plugin, worker, stop) = (&self.plugin, &self.worker, stop.into());
+        run::error(plugin, worker, &self.instances, error, occasion, stop).await
     }
 
     /// Answers one HTTP request, in a fresh instance unless the worker reuses them. The response may still be streaming when

@@ -6,18 +6,16 @@ use std::{
 };
 
 use tokio_util::sync::CancellationToken;
-use warren_protocol::{Encoding, Job, Outcome, Slip};
+use warren_protocol::{Encoding, Job, JobError, Outcome, Slip};
 use wasmtime::{Store, Trap, UpdateDeadline, component::InstancePre};
 
 use crate::{
-    Fault, Limits, Plugin, Stop, Worker,
-    bindings::{exports::warren::worker::handler, warren::worker::types},
-    capability::payload::{self, SlipError},
-    fault,
+    Fault, Limits, Plugin, Stop, Worker, fault,
     instance::Instance,
     reuse::{Dropped, Instances},
     stack::Stack,
     state::{Run, State},
+    task::{Task, Work},
 };
 
 /// What the host knows about a run and tells the guest on request.
@@ -58,22 +56,45 @@ pub(crate) async fn job(
     occasion: Occasion,
     stop: Stop,
 ) -> JobRun {
+    run(plugin, worker, instances, Task::Job(job), occasion, stop).await
+}
+
+/// Tells the guest of a job that was given up, as [`job`] runs one.
+///
+/// # Cancel safety
+/// As [`job`].
+pub(crate) async fn error(
+    plugin: &Arc<Plugin>,
+    worker: &Arc<Worker>,
+    instances: &Arc<Instances>,
+    error: &JobError,
+    occasion: Occasion,
+    stop: Stop,
+) -> JobRun {
+    let task = Task::Error(error);
+    run(plugin, worker, instances, task, occasion, stop).await
+}
+
+async fn run(
+    plugin: &Arc<Plugin>,
+    worker: &Arc<Worker>,
+    instances: &Arc<Instances>,
+    task: Task<'_>,
+    occasion: Occasion,
+    stop: Stop,
+) -> JobRun {
     let started = Instant::now();
-    let (verdict, left) = match to_guest(plugin, worker, job) {
+    let (verdict, left) = match task.work(plugin, &worker.limits) {
         Err(fault) => (Err(fault), Left::default()),
-        Ok(job) => {
-            let run = begin(
-                worker,
-                occasion,
-                worker.limits.deadline,
-                stop.token().clone(),
-            );
+        Ok(work) => {
+            let deadline = worker.limits.deadline;
+            let run = begin(worker, occasion, deadline, stop.token().clone());
             let (clock, load) = (run.meter.clock(), instances.load.clone());
             let (owned, worker, instances) = (plugin.clone(), worker.clone(), instances.clone());
             let run = async move {
                 let mut left = Left::default();
-                let verdict = run_job(&owned, &worker, &instances, job, run, stop, &mut left).await;
-                (verdict, left)
+                let verdict = run_work(&owned, &worker, &instances, work, run, stop, &mut left);
+                (verdict.await, left)
             };
             let background = &plugin.scheduling.background;
             background.run(&load, clock, run).await
@@ -103,49 +124,26 @@ struct Left {
     stack: Stack,
 }
 
-fn to_guest(plugin: &Plugin, worker: &Worker, job: &Job) -> Result<handler::Job, Fault> {
-    let accepts = plugin.description.accepts;
-    let data = payload::to_guest(&job.data, accepts, worker.limits.payload_bytes)
-        .map_err(Fault::Payload)?;
-    Ok(handler::Job {
-        id: job.id.clone(),
-        sender: job.sender.id.clone(),
-        route: job
-            .route
-            .iter()
-            .map(|stop| stop.as_str().to_owned())
-            .collect(),
-        position: u32::try_from(job.position).unwrap_or(u32::MAX),
-        data,
-    })
-}
-
-async fn run_job(
+async fn run_work(
     plugin: &Plugin,
     worker: &Arc<Worker>,
     instances: &Arc<Instances>,
-    job: handler::Job,
+    work: Work,
     run: Run,
     stop: Stop,
     left: &mut Left,
 ) -> Result<Outcome, Fault> {
-    let Some(indices) = &plugin.handler else {
-        return Err(Fault::Host(
-            "this worker takes no jobs: it exports no handler".to_owned(),
-        ));
-    };
     let limits = &worker.limits;
     let mut instance = instances.instance(plugin, run);
-    let verdict = {
+    let said = {
         let run = async {
             let guest = instance.start(plugin).await?;
-            let guest = indices.load(&mut instance.store, &guest)?;
-            guest.call_handle(&mut instance.store, &job).await
+            work.of(&mut instance.store, &guest).await
         };
         let run = bounded(run, limits, stop.token());
         stop.asked_before(run).await
     };
-    match verdict {
+    match said {
         Err(fault) => {
             instance.store.data().log.finish();
             Err(fault)
@@ -154,7 +152,7 @@ async fn run_job(
             left.stack = Stack::of(&error);
             Err(read_fault(&error, &instance.store))
         }
-        Ok(Ok(verdict)) => {
+        Ok(Ok(said)) => {
             let state = instance.store.data();
             state.log.finish();
             left.sends = state.run.sends.take();
@@ -164,9 +162,8 @@ async fn run_job(
                 }
                 fault => fault,
             };
-            let verdict = read_verdict(verdict, limits)
-                .map_err(hide)
-                .and_then(|outcome| worker.reach.judge(outcome, &job.sender, &job.route))?;
+            let verdict = said.read(limits).map_err(hide)?;
+            let verdict = work.judged(verdict, worker)?;
             end(instances, instance, &verdict);
             Ok(verdict)
         }
@@ -264,36 +261,4 @@ pub(crate) fn read_fault(error: &wasmtime::Error, store: &Store<State>) -> Fault
         state.memory.denied,
         &last_words,
     )
-}
-
-fn read_verdict(
-    verdict: Result<types::Outcome, types::Failure>,
-    limits: &Limits,
-) -> Result<Outcome, Fault> {
-    let most_bytes = limits.payload_bytes;
-    Ok(match verdict {
-        Ok(types::Outcome::Done) => Outcome::Done,
-        Ok(types::Outcome::Forward(data)) => {
-            Outcome::Forward(payload::from_guest(data, most_bytes).map_err(Fault::Payload)?)
-        }
-        Ok(types::Outcome::Route(slip)) => Outcome::Route(
-            payload::slip(slip, most_bytes).map_err(|error| match error {
-                SlipError::Stops(reason) | SlipError::Data(reason) => Fault::Payload(reason),
-            })?,
-        ),
-        Err(types::Failure::Retry(retry)) => Outcome::Retry {
-            after: retry.after_ms.map(Duration::from_millis),
-            reason: bounded_reason(retry.reason),
-        },
-        Err(types::Failure::Reject(reason)) => Outcome::Reject {
-            reason: bounded_reason(reason),
-        },
-    })
-}
-
-/// The contract keeps 4 KiB of a reason.
-fn bounded_reason(mut reason: String) -> String {
-    const MOST_BYTES: usize = 4 << 10;
-    reason.truncate(reason.floor_char_boundary(MOST_BYTES));
-    reason
 }

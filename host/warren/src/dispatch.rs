@@ -17,6 +17,7 @@ use crate::{
     registry::{Seat, Version},
     settle,
     telemetry::logs::WORKER_TARGET,
+    treat,
 };
 
 /// Jobs by id that may wait for a permit at the same time. Further ones go to the end of the inbox:
@@ -81,6 +82,15 @@ pub(crate) async fn attend(host: Arc<Host>, mut inbox: Inbox) {
     let room = Arc::new(Semaphore::new(MAX_WAITING_BY_ID));
     while let Some(delivery) = inbox.recv().await {
         match delivery.message.kind {
+            Kind::Error if delivery.message.correlation_id.is_none() => {
+                let (host, place) = (host.clone(), room.clone().try_acquire_owned());
+                host.work.clone().spawn(async move {
+                    match place {
+                        Ok(_place) => treat::tell(&host, delivery).await,
+                        Err(_) => turn_away(&host, delivery).await,
+                    }
+                });
+            }
             Kind::Reply | Kind::Error => resolve(&host, delivery).await,
             Kind::Job if answers_a_call(&host, &delivery) => resolve(&host, delivery).await,
             Kind::Job | Kind::Bundle => {
@@ -88,15 +98,18 @@ pub(crate) async fn attend(host: Arc<Host>, mut inbox: Inbox) {
                 host.work.clone().spawn(async move {
                     match place {
                         Ok(_place) => run_by_id(&host, delivery).await,
-                        Err(_) => {
-                            tokio::time::sleep(TURN_AWAY_DELAY).await;
-                            settle::put_back(&host, delivery).await;
-                        }
+                        Err(_) => turn_away(&host, delivery).await,
                     }
                 });
             }
         }
     }
+}
+
+/// Puts what has no place to wait to the end of the inbox.
+async fn turn_away(host: &Host, delivery: Delivery) {
+    tokio::time::sleep(TURN_AWAY_DELAY).await;
+    settle::put_back(host, delivery).await;
 }
 
 /// A Node worker answers a call that waits.

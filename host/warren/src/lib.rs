@@ -32,6 +32,7 @@ mod reload;
 pub mod run;
 mod settle;
 pub mod telemetry;
+mod treat;
 mod trial;
 mod versions;
 

@@ -161,6 +161,14 @@ impl Seat {
         *self.breaker.phase().borrow() != Phase::Closed
     }
 
+    /// The id to which the news of jobs goes that it has sent and that are given up; `None` where its
+    /// plugin does not want to know.
+    #[must_use]
+    pub(crate) fn hears_errors(&self) -> Option<WorkerId> {
+        let treats = self.current().pool.plugin().treats_errors();
+        treats.then(|| self.id.clone())
+    }
+
     /// The version that the next job gets.
     #[must_use]
     pub(crate) fn current(&self) -> Arc<Version> {

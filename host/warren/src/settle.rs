@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 use warren_bus::{Delivery, Kind, PEER_PATIENCE};
-use warren_protocol::{CallError, CodecError, Job, Outcome, Slip};
+use warren_protocol::{CallError, CodecError, Identity, Job, JobError, Outcome, Slip};
 use warren_runtime::{Fault, JobRun};
 
 use crate::{
@@ -232,6 +232,46 @@ async fn succeed(
             let failure = Failure::permanent(reason);
             fail(host, seat, version, delivery, job, failure).await
         }
+    }
+}
+
+/// Hands over what a plugin has sent when it was told that a job was given up.
+///
+/// # Errors
+/// A text that says why nothing was sent.
+pub(crate) async fn send_for_error(
+    host: &Host,
+    seat: &Seat,
+    delivery: &Delivery,
+    error: &JobError,
+    sends: Vec<Slip>,
+) -> Result<(), String> {
+    let incoming = &delivery.message;
+    let job = Job {
+        route: Vec::new(),
+        position: 0,
+        data: error.data.clone(),
+        sender: Identity::from(&seat.id),
+        // The news, not the job: that one may have sent the same.
+        id: incoming.id.clone(),
+    };
+    let mut messages = consequences(host, seat, incoming, &job, Outcome::Done, sends)?;
+    for message in &mut messages {
+        // No news of what news have led to: there would be no end to it.
+        message.errors_to = None;
+        host.metrics.sent(seat.id.worker_type(), "job_request");
+    }
+    let sent = match one_message(seat.id.worker_type(), incoming, &job, messages) {
+        None => true,
+        Some(message) if message.kind == Kind::Bundle => {
+            hand_over_bundle(host, delivery, message).await?
+        }
+        Some(message) => hand_over(host, delivery, message).await,
+    };
+    if sent {
+        Ok(())
+    } else {
+        Err("the host ended before the bus had what was sent".to_owned())
     }
 }
 

@@ -42,6 +42,7 @@ mod databases;
 mod dev;
 mod errors;
 mod everything;
+mod given_up;
 mod grants;
 mod jobs;
 mod keyvalue;

@@ -29,7 +29,7 @@ use super::{
     names::{self, CARD, DEAD, DEAD_LOG, JOBS, UNROUTED},
     wire,
 };
-use crate::{Epitaph, Message, PublishError};
+use crate::{Epitaph, Message, PublishError, notice};
 
 /// How many publishes are under way at once. A quorum queue confirms in 1 to 10 ms, so this is
 /// room for some ten thousand messages a second.
@@ -39,6 +39,8 @@ const MAX_LANES: usize = 64;
 const LATE_CONFIRM: Duration = Duration::from_secs(20);
 /// How long a dead letter waits to be logged.
 const LOG_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a dead letter waits until its sender is told.
+const NOTICE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A channel that is opened while the leader of a quorum queue fails is nacked until that node is
 /// back (RabbitMQ 3.10.8, tried on three nodes), and a newer one is not: only a queue that refuses a
 /// message on several channels is full.
@@ -187,7 +189,22 @@ pub(super) async fn bury(
             "a dead letter is not in the log of dead letters"
         );
     }
+    if let Some(news) = notice::of(message, epitaph) {
+        tell(shared, &news).await;
+    }
     Ok(())
+}
+
+/// Tells a sender of its dead letter. One that is not there any more needs no news.
+async fn tell(shared: &Shared, news: &Message) {
+    match timeout(NOTICE_TIMEOUT, publish(shared, news)).await {
+        Ok(Ok(()) | Err(PublishError::Unroutable(_))) => {}
+        told => warn!(
+            to = %news.to,
+            error = ?told.ok(),
+            "a sender could not be told that its job was given up"
+        ),
+    }
 }
 
 /// Tries until the broker has answered or the time is up. A try whose answer was lost is repeated

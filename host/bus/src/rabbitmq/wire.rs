@@ -28,6 +28,7 @@ const NOT_BEFORE: &str = "x-warren-not-before";
 pub(super) const DIED: &str = "x-warren-died";
 const TRACE_PARENT: &str = "traceparent";
 const FROM_PEER: &str = "x-warren-from-peer";
+const ERRORS_TO: &str = "x-warren-errors-to";
 
 /// Survives a restart of the broker.
 pub(super) const PERSISTENT: u8 = 2;
@@ -177,6 +178,9 @@ pub(super) fn read(
         trace_parent: headers.and_then(|table| string(table.inner().get(TRACE_PARENT)?)),
         from_peer: headers
             .is_some_and(|table| table.inner().get(FROM_PEER) == Some(&AMQPValue::Boolean(true))),
+        errors_to: headers
+            .and_then(|table| string(table.inner().get(ERRORS_TO)?))
+            .and_then(|id| id.parse().ok()),
     }
 }
 
@@ -196,6 +200,9 @@ fn headers(message: &Message) -> FieldTable {
     }
     if message.from_peer {
         headers.insert(FROM_PEER.into(), AMQPValue::Boolean(true));
+    }
+    if let Some(sender) = &message.errors_to {
+        headers.insert(ERRORS_TO.into(), text(sender.as_str()));
     }
     headers
 }
@@ -279,6 +286,7 @@ mod tests {
             first_ms: Some(1_795_220_900_000),
             trace_parent: Some("00-aa-bb-01".to_owned()),
             from_peer: true,
+            errors_to: Some("WA:9123456789013".parse().unwrap()),
         }
     }
 

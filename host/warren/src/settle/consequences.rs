@@ -150,6 +150,10 @@ fn outgoing(
         } else {
             incoming.deadline_ms.filter(|_| carries_call)
         },
+        // Who waits is told instead.
+        errors_to: seat
+            .hears_errors()
+            .filter(|_| reply_to.is_none() && !from_peer),
         reply_to,
         first_ms: None,
         trace_parent: incoming.trace_parent.clone(),
@@ -182,7 +186,10 @@ pub(crate) fn sent_by_request(
                 .encoding
                 .encode_job(&job)
                 .map_err(|error| error.to_string())?;
-            Ok(Message::new(job.id, to, host.encoding, body))
+            Ok(Message {
+                errors_to: seat.hears_errors(),
+                ..Message::new(job.id, to, host.encoding, body)
+            })
         })
         .collect()
 }

@@ -203,6 +203,7 @@ pub(super) async fn tell_caller(
         id: id.clone(),
         data,
         cause: Some(cause),
+        ending: None,
     };
     let body = host.encoding.encode_error(&error).or_else(|_| {
         // The bus's encoding has no form for what the job carried; the news must get through.

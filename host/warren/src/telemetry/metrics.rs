@@ -29,6 +29,7 @@ pub struct Metrics {
     failures: IntCounterVec,
     http: IntCounterVec,
     replies_dropped: IntCounterVec,
+    errors_treated: IntCounterVec,
     reloads: IntCounterVec,
     worker_info: IntGaugeVec,
     circuit_open: IntGaugeVec,
@@ -129,6 +130,12 @@ impl Metrics {
                 "warren_replies_dropped_total",
                 "Replies and errors that no call waited for any more",
                 &["worker"],
+            )?,
+            errors_treated: counter(
+                "warren_errors_treated_total",
+                "Jobs that were given up and of which the worker that sent them was told, by what \
+                 came of telling it",
+                &["worker", "outcome"],
             )?,
             reloads: counter(
                 "warren_reloads_total",
@@ -235,6 +242,14 @@ impl Metrics {
     pub fn reply_dropped(&self, worker: &WorkerType) {
         self.replies_dropped
             .with_label_values(&[worker.as_str()])
+            .inc();
+    }
+
+    /// A worker was told that a job which it had sent was given up: `treated`, `failed`, or the word
+    /// for a fault.
+    pub fn error_treated(&self, worker: &WorkerType, outcome: &str) {
+        self.errors_treated
+            .with_label_values(&[worker.as_str(), outcome])
             .inc();
     }
 

@@ -483,6 +483,7 @@ impl Gateway {
             id: job.id.clone(),
             data: job.data.clone(),
             cause: None,
+            ending: None,
         };
         self.say(topic::ERROR, self.encoding().encode_error(&error))
             .await;

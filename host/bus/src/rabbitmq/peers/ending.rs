@@ -272,6 +272,7 @@ pub(super) fn news(
         id: id.clone(),
         data,
         cause: Some(cause),
+        ending: None,
     };
     let body = encoding.encode_error(&error).or_else(|_| {
         // The encoding has no form for what the job carried; the news must get through.
