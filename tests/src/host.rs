@@ -179,7 +179,13 @@ impl Setup {
         let addresses = ["--admin=127.0.0.1:0", "--http=127.0.0.1:0"];
         // A manager has no HTTP workers.
         let n_addresses = if self.is_manager() { 1 } else { 2 };
-        let mut process = self.spawn(addresses.get(..n_addresses).unwrap_or_default());
+        let mut addresses = addresses.into_iter().take(n_addresses).collect::<Vec<_>>();
+        // An option is given once.
+        addresses.retain(|address| {
+            let given = |argument: &String| address.starts_with(&format!("{argument}="));
+            !self.arguments.iter().any(given)
+        });
+        let mut process = self.spawn(&addresses);
         let line = eventually("the host listens", async || {
             if let Some(code) = process.ended() {
                 panic!("the host ended with {code:?} instead of listening");

@@ -20,6 +20,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// | [`bus::call`](crate::bus::call) | `NoLiveWorker`, `QueueFull`, `Timeout`, `Unavailable`, `Other` | `Invalid`, `Denied`, `UnknownType`, `Failed` |
 /// | [`bus::send`](crate::bus::send) | `Other` | `Invalid`, `Payload`, `TooMany`, `Denied` |
 /// | [`sql`](crate::sql) | `Conflict`, `Unavailable`, `Other` | `Invalid`, `Constraint`, `TooLarge`, `Denied` |
+/// | [`keyvalue`](crate::keyvalue) | `Other` | `NoSuchStore`, `AccessDenied`, `Other` that begins with `invalid:` |
 /// | [`config`](crate::config) | cannot be read now | a value of another kind |
 /// | [`http::client`](crate::http::client) | `Timeout`, `Unavailable` | `Denied`, `Invalid`, `TooLarge` |
 /// | [`Reply::success`](crate::http::client::Reply::success) | 408, 425, 429, 5xx | any other status |

@@ -1,6 +1,7 @@
 //! What a guest can reach: one file for each interface of the contract, one field in `State`.
 
 pub(crate) mod bus;
+mod busy;
 pub(crate) mod config;
 pub(crate) mod context;
 pub(crate) mod keyvalue;

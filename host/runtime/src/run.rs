@@ -1,10 +1,12 @@
 //! One run of a guest: an instance under a deadline, from its start to its verdict.
 
 use std::{
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 use warren_protocol::{Encoding, Job, JobError, Outcome, Slip};
 use wasmtime::{Store, Trap, UpdateDeadline, component::InstancePre};
@@ -97,7 +99,12 @@ async fn run(
                 (verdict.await, left)
             };
             let background = &plugin.scheduling.background;
-            background.run(&load, clock, run).await
+            // A job on which a library of the host panics is no better for being run again at once.
+            let run = AssertUnwindSafe(run).catch_unwind();
+            background.run(&load, clock, run).await.unwrap_or_else(|_| {
+                let text = "the host failed at this run: a panic, whose place its log has";
+                (Err(Fault::Host(text.to_owned())), Left::default())
+            })
         }
     };
     let took = started.elapsed();

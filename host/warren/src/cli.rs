@@ -231,7 +231,7 @@ pub struct Options {
     /// Where metrics and health are served [default: 127.0.0.1:9091] [env: WARREN_ADMIN]
     #[arg(long, value_name = "ADDRESS")]
     pub admin: Option<String>,
-    /// Where the workers' databases are kept [default: data] [env: WARREN_DATA_DIR]
+    /// Where the host keeps its files: databases, key-value stores, versions, compiled plugins [default: data] [env: WARREN_DATA_DIR]
     #[arg(long, value_name = "FOLDER")]
     pub data_dir: Option<String>,
     /// What is logged: error, warn, info, debug, trace or off, or a filter such as

@@ -23,6 +23,8 @@ use crate::{
 /// Jobs by id that may wait for a permit at the same time. Further ones go to the end of the inbox:
 /// it hands out a bounded number of messages, and replies must be among them.
 const MAX_WAITING_BY_ID: usize = 200;
+/// The same for the news of jobs that were given up: they keep no job from its place.
+const MAX_WAITING_NEWS: usize = 50;
 /// How long a job waits for a permit at the least. What is kept clear of the broker's timeout is
 /// more.
 const SHORTEST_WAIT: Duration = Duration::from_secs(5);
@@ -80,10 +82,11 @@ fn open_if_bundle(host: &Arc<Host>, delivery: Delivery) -> Option<Delivery> {
 /// by id. Never waits for a permit: a reply behind a job could be what that job waits for.
 pub(crate) async fn attend(host: Arc<Host>, mut inbox: Inbox) {
     let room = Arc::new(Semaphore::new(MAX_WAITING_BY_ID));
+    let room_for_news = Arc::new(Semaphore::new(MAX_WAITING_NEWS));
     while let Some(delivery) = inbox.recv().await {
         match delivery.message.kind {
             Kind::Error if delivery.message.correlation_id.is_none() => {
-                let (host, place) = (host.clone(), room.clone().try_acquire_owned());
+                let (host, place) = (host.clone(), room_for_news.clone().try_acquire_owned());
                 host.work.clone().spawn(async move {
                     match place {
                         Ok(_place) => treat::tell(&host, delivery).await,
@@ -159,9 +162,7 @@ async fn resolve(host: &Host, delivery: Delivery) {
 /// has retired or pauses in the meantime, and when it has waited for so long that the broker would
 /// take it back before it has run.
 async fn start(host: &Arc<Host>, seat: &Arc<Seat>, delivery: Delivery) -> Option<Delivery> {
-    let deadline = seat.current().pool.worker().limits.deadline;
-    let wait = host.longest_hold.saturating_sub(deadline);
-    let latest = delivery.received + wait.max(SHORTEST_WAIT);
+    let latest = latest_start(host, seat, &delivery);
     let mut phase = seat.breaker.phase();
     // A job for this worker and no other has nowhere to wait but here.
     let pauses = async {
@@ -175,7 +176,7 @@ async fn start(host: &Arc<Host>, seat: &Arc<Seat>, delivery: Delivery) -> Option
         () = seat.retired.cancelled() => None,
         () = delivery.lost.cancelled() => None,
         () = pauses => None,
-        () = tokio::time::sleep_until(latest.into()) => None,
+        () = tokio::time::sleep_until(latest) => None,
         (version, permit) = seat.permit() => permit.map(|permit| (version, permit)),
     };
     let Some((version, permit)) = granted else {
@@ -187,6 +188,13 @@ async fn start(host: &Arc<Host>, seat: &Arc<Seat>, delivery: Delivery) -> Option
         dispatch(&host, &seat, &version, permit, delivery).await;
     });
     None
+}
+
+/// Until when a delivery may wait for a permit.
+pub(crate) fn latest_start(host: &Host, seat: &Seat, delivery: &Delivery) -> tokio::time::Instant {
+    let deadline = seat.current().pool.worker().limits.deadline;
+    let wait = host.longest_hold.saturating_sub(deadline);
+    (delivery.received + wait.max(SHORTEST_WAIT)).into()
 }
 
 /// One job, from delivery to settlement.

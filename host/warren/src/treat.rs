@@ -1,7 +1,7 @@
 //! The news that a job which a worker of this host has sent was given up: told to the plugin, where
 //! it wants to know.
 //!
-//! Told once. Whatever comes of it, the news is taken off the inbox: a failure is logged and counted,
+//! Told once, unless the host or the connection ends meanwhile. Whatever comes of it, the news is taken off the inbox: a failure is logged and counted,
 //! it is not tried again, and it makes no news of its own.
 
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use warren_protocol::{Address, JobError, Outcome};
 use warren_runtime::{JobRun, Occasion};
 
 use crate::{
+    dispatch,
     host::Host,
     registry::{Seat, Version},
     settle,
@@ -41,10 +42,13 @@ pub(crate) async fn tell(host: &Arc<Host>, delivery: Delivery) {
         }
     };
     let _run = seat.runs.token();
+    let latest = dispatch::latest_start(host, &seat, &delivery);
     let granted = tokio::select! {
         biased;
         () = seat.retired.cancelled() => None,
         () = delivery.lost.cancelled() => return,
+        // To the end of the inbox, before the broker takes it back and all that is held with it.
+        () = tokio::time::sleep_until(latest) => return settle::put_back(host, delivery).await,
         (version, permit) = seat.permit() => permit.map(|permit| (version, permit)),
     };
     let Some((version, permit)) = granted else {

@@ -250,7 +250,7 @@ async fn a_file_with_a_mistake_of_a_hundred_kilobytes_is_refused_at_once() {
     let component = [COMPONENT, section(7, &record).as_slice()].concat();
     let begun = Instant::now();
     let config = "compile_timeout = \"50s\"\n";
-    let error = is_refused(config, component, ["kebab case"]).await;
+    let error = is_refused(config, component, ["record field name"]).await;
     assert!(error.len() < 5000, "{}", error.len());
     assert!(begun.elapsed() < Duration::from_secs(50));
 }

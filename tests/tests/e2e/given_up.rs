@@ -1,6 +1,6 @@
 //! Jobs that are given up, and the workers that sent them, which are told (`errors.treat-error`).
 //!
-//! `FE` sends what a test asks for and writes down what it is told.
+//! `FS` sends what a test asks for and writes down what it is told.
 
 use std::time::Duration;
 
@@ -35,22 +35,22 @@ async fn start(site: &Site) -> Host {
     setup.with_config(IMPATIENT).start().await
 }
 
-/// Has FE do something, and returns when it has.
+/// Has FS do something, and returns when it has.
 async fn order(site: &Site, host: &Host, order: &Value) {
-    let send = warren(site, host, "send FE").with(&order.to_string());
+    let send = warren(site, host, "send FS").with(&order.to_string());
     send.run().await.ended_with(0);
 }
 
-/// All that FE has been told.
+/// All that FS has been told.
 async fn told(site: &Site, host: &Host) -> Vec<Value> {
-    let call = warren(site, host, "call FE").with(r#"{"do":"told"}"#);
+    let call = warren(site, host, "call FS").with(r#"{"do":"told"}"#);
     let [told] = <[Value; 1]>::try_from(call.run().await.ended_with(0).json()).unwrap();
     told.as_array().unwrap().clone()
 }
 
-/// The first that FE is told.
+/// The first that FS is told.
 async fn first_told(site: &Site, host: &Host) -> Value {
-    eventually("FE is told", async || {
+    eventually("FS is told", async || {
         told(site, host).await.first().cloned()
     })
     .await
@@ -85,7 +85,7 @@ async fn a_sender_is_told_of_a_job_that_is_rejected_or_fails_too_often(site: &Si
     order(site, &host, &json!({"do": "send", "data": data})).await;
     let data = json!({"do": "panic", "reason": "the disk is on fire"});
     order(site, &host, &json!({"do": "send", "data": data})).await;
-    let news = eventually("FE is told of all three", async || {
+    let news = eventually("FS is told of all three", async || {
         let told = told(site, &host).await;
         (told.len() == 3).then_some(told)
     })
@@ -106,8 +106,8 @@ async fn a_sender_is_told_of_a_job_that_is_rejected_or_fails_too_often(site: &Si
     has(
         &metrics,
         [
-            r#"warren_errors_treated_total{outcome="treated",worker="FE"} 3"#,
-            r#"microservices_messages_received_total{service="worker-FE",type="error"} 3"#,
+            r#"warren_errors_treated_total{outcome="treated",worker="FS"} 3"#,
+            r#"microservices_messages_received_total{service="worker-FS",type="error"} 3"#,
         ],
     );
     // What went well is no news.
@@ -118,7 +118,7 @@ async fn a_sender_is_told_of_a_job_that_is_rejected_or_fails_too_often(site: &Si
 async fn a_sender_is_told_of_a_job_that_nobody_takes(site: &Site) {
     let host = start(site).await;
     let order_to = |to: &str| json!({"do": "send", "to": to, "data": {"n": 1}});
-    order(site, &host, &order_to("FE-NOBODY:*")).await;
+    order(site, &host, &order_to("FS-NOBODY:*")).await;
     let news = first_told(site, &host).await;
     assert_eq!(
         (
@@ -129,13 +129,13 @@ async fn a_sender_is_told_of_a_job_that_nobody_takes(site: &Site) {
         ),
         (
             &json!("undeliverable"),
-            &json!("FE-NOBODY:*"),
+            &json!("FS-NOBODY:*"),
             &json!(0),
             &json!({"n": 1})
         )
     );
     order(site, &host, &order_to("FX:2999999999999")).await;
-    eventually("FE is told of the second", async || {
+    eventually("FS is told of the second", async || {
         let told = told(site, &host).await;
         told.iter()
             .any(|news| news["stop"] == "FX:2999999999999")
@@ -156,7 +156,7 @@ async fn who_waits_for_a_reply_is_told_and_nobody_else(site: &Site) {
     let host = start(site).await;
     let data = json!({"do": "reject", "reason": "not for me"});
     let route = json!({"do": "route", "data": data}).to_string();
-    let ran = warren(site, &host, "call FE").with(&route).run().await;
+    let ran = warren(site, &host, "call FS").with(&route).run().await;
     has(&ran.ended_with(2).err, ["not for me"]);
     tokio::time::sleep(A_WHILE).await;
     assert_eq!(told(site, &host).await, [Value::Null; 0]);
@@ -172,7 +172,7 @@ async fn a_failure_to_treat_an_error_is_counted_and_makes_no_further_one(site: &
         let metrics = host.admin("/metrics").await.text();
         let counts = |outcome: &str| {
             metrics.contains(&format!(
-                r#"warren_errors_treated_total{{outcome="{outcome}",worker="FE"}} 1"#
+                r#"warren_errors_treated_total{{outcome="{outcome}",worker="FS"}} 1"#
             ))
         };
         (counts("failed") && counts("trap") && counts("treated")).then_some(metrics)
@@ -191,7 +191,7 @@ async fn a_failure_to_treat_an_error_is_counted_and_makes_no_further_one(site: &
     // Neither run again, nor told of what it has sent itself. A trap undoes nothing in the database.
     tokio::time::sleep(A_WHILE).await;
     assert_eq!(told(site, &host).await.len(), 3);
-    assert_eq!(host.worker("FE").await.unwrap()["in_flight"], 0);
+    assert_eq!(host.worker("FS").await.unwrap()["in_flight"], 0);
 }
 
 /// Named like the cases on both buses, so that it takes its turn with those.

@@ -20,7 +20,7 @@ struct Order {
 }
 
 impl Worker for Sender {
-    const TYPE: &'static str = "FE";
+    const TYPE: &'static str = "FS";
     const SUMMARY: &'static str = "Hears of the jobs that it sent, for tests";
 
     fn handle(job: Job) -> Result<Outcome> {
@@ -79,7 +79,7 @@ impl TreatErrors for Sender {
             Some("panic") => panic!("the test asked for a panic"),
             // What this leads to is nobody's business any more.
             Some("send") => {
-                bus::send(["FE-NOBODY:*"], &json!({"then": "send"})).map_err(Error::from)
+                bus::send(["FS-NOBODY:*"], &json!({"then": "send"})).map_err(Error::from)
             }
             _ => Ok(()),
         }

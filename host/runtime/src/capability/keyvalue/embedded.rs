@@ -14,6 +14,7 @@ use sqlx::{
 use tokio::sync::OnceCell;
 
 use super::engine::{Engine, Failure, Key, Page, Swap, number};
+use crate::capability::busy;
 
 /// The size of a page, in bytes. SQLite's own limit is a number of pages.
 const PAGE_BYTES: u32 = 4096;
@@ -111,10 +112,15 @@ impl Embedded {
                     })
                 })
         };
-        let writer = pool(1).connect_with(options.clone());
-        let writer = writer.await.map_err(read_error)?;
-        let made = sqlx::query(SCHEMA).execute(&writer).await;
-        made.map_err(read_error)?;
+        let open = || {
+            let writer = pool(1).connect_with(options.clone());
+            async {
+                let writer = writer.await?;
+                sqlx::query(SCHEMA).execute(&writer).await?;
+                Ok(writer)
+            }
+        };
+        let writer = busy::opened(BUSY_TIMEOUT, open).await.map_err(read_error)?;
         Ok(Connections {
             writer,
             readers: pool(READERS).connect_lazy_with(options),

@@ -73,9 +73,15 @@ pub(super) fn pool(url: &DatabaseUrl, statement_timeout: Duration) -> PgPool {
         .connect_lazy_with(options)
 }
 
+/// What is kept of each part of the server's errors, in bytes.
+const MAX_ERROR_BYTES: usize = 4 << 10;
+
 /// Puts a connection back to its beginning, and says whether that has worked.
 async fn reset(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    let rows = sqlx::raw_sql(RESET).fetch_all(&mut *connection).await?;
+    let rows = sqlx::raw_sql(RESET).fetch_all(&mut *connection);
+    // A server that is gone without a word would keep the connection's place in the pool.
+    let rows = tokio::time::timeout(LOCK_TIMEOUT, rows).await;
+    let rows = rows.map_err(|_| sqlx::Error::PoolTimedOut)??;
     let figure = |index: usize| -> Option<usize> {
         let value = rows.last()?.try_get_raw(index).ok()?;
         value.as_str().ok()?.parse().ok()
@@ -385,6 +391,12 @@ fn is_stale(error: &sqlx::Error) -> bool {
     }
 }
 
+/// A guest may raise an error of hundreds of megabytes.
+fn cut(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(MAX_ERROR_BYTES))
+        .unwrap_or_default()
+}
+
 /// Sorts PostgreSQL's codes (<https://www.postgresql.org/docs/current/errcodes-appendix.html>) by
 /// what the guest does next.
 fn read_error(error: sqlx::Error) -> Failure {
@@ -397,10 +409,10 @@ fn read_error(error: sqlx::Error) -> Failure {
             error => Error::Unavailable(format!("the connection to the database is gone: {error}")),
         });
     };
-    let mut text = database.message().to_owned();
+    let mut text = cut(database.message()).to_owned();
     for more in [database.detail(), database.hint()].into_iter().flatten() {
         text.push_str("; ");
-        text.push_str(more);
+        text.push_str(cut(more));
     }
     let class = database.code().get(..2).unwrap_or_default();
     let error = match (class, database.code()) {

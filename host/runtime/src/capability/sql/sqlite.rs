@@ -18,7 +18,10 @@ use sqlx::{
 };
 
 use super::{Bounds, Collected, Control, Failure, LOCK_TIMEOUT, placeholders::numbered, rules};
-use crate::bindings::warren::worker::sql::{Error, Rows, Value};
+use crate::{
+    bindings::warren::worker::sql::{Error, Rows, Value},
+    capability::busy,
+};
 
 /// The size of a page of a database, in bytes. Its own limit is a number of pages.
 const PAGE_BYTES: u64 = 4096;
@@ -78,7 +81,8 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) async fn acquire(pool: &SqlitePool, bounds: &Bounds) -> Result<Self, Failure> {
-        let mut inner = pool.acquire().await.map_err(read_error)?;
+        let opened = busy::opened(LOCK_TIMEOUT, || pool.acquire());
+        let mut inner = opened.await.map_err(read_error)?;
         let statement_end = Arc::new(Mutex::new(bounds.statement_end));
         let (deadline, cancelled, end) = (
             bounds.deadline,

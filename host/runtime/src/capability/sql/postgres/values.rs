@@ -9,6 +9,13 @@ use uuid::Uuid;
 
 use crate::bindings::warren::worker::sql::{Error, Value};
 
+/// Digits before the decimal point that a numeric may have
+/// (<https://www.postgresql.org/docs/current/datatype-numeric.html>).
+const MAX_WHOLE_DIGITS: usize = 131_072;
+/// Beyond so many digits after the point, its scale does not fit.
+const MAX_FRACTION_DIGITS: usize = 0x4000;
+/// How sqlx shows a type that it has not found; a type of that name is shown in quotes.
+const UNRESOLVED: &str = "?";
 /// PostgreSQL counts days and microseconds from the first of January 2000 on: so long after 1970.
 const EPOCH: Duration = Duration::seconds(946_684_800);
 /// Digits that one number of a `numeric` stands for.
@@ -59,6 +66,9 @@ impl Kind {
             2278 => Self::Void,
             2950 => Self::Uuid,
             3802 => Self::Jsonb,
+            // sqlx has not found out what it is, and panics when it is asked: it was made, or dropped,
+            // beside this transaction.
+            _ if info.name() == UNRESOLVED => return None,
             _ => match info.kind() {
                 PgTypeKind::Enum(_) => Self::Text,
                 PgTypeKind::Domain(base) => return Self::of(base),
@@ -70,6 +80,12 @@ impl Kind {
 
     pub(super) fn of_column(column: &PgColumn) -> Result<Self, Error> {
         let info = column.type_info();
+        if info.name() == UNRESOLVED {
+            let name = column.name();
+            return Err(Error::Conflict(format!(
+                "the type of column `{name}` was made or dropped meanwhile"
+            )));
+        }
         Self::of(info).ok_or_else(|| {
             let (name, kind) = (column.name(), info.name().to_lowercase());
             Error::Invalid(format!(
@@ -219,9 +235,14 @@ pub(super) fn write_numeric(text: &str) -> Option<Vec<u8>> {
         return None;
     }
     let whole = whole.trim_start_matches('0');
+    if whole.len() > MAX_WHOLE_DIGITS || part.len() >= MAX_FRACTION_DIGITS {
+        return None;
+    }
     let lead = whole.len().next_multiple_of(GROUP);
     let tail = part.len().next_multiple_of(GROUP);
-    let all = format!("{whole:0>lead$}{part:0<tail$}");
+    let zeros = |n: usize| "0".repeat(n);
+    let (before, after) = (zeros(lead - whole.len()), zeros(tail - part.len()));
+    let all = format!("{before}{whole}{part}{after}");
     let mut groups = Vec::new();
     for four in all.as_bytes().chunks(GROUP) {
         groups.push(std::str::from_utf8(four).ok()?.parse::<u16>().ok()?);
@@ -231,9 +252,7 @@ pub(super) fn write_numeric(text: &str) -> Option<Vec<u8>> {
         u16::try_from(groups.len()).ok()?,
         first.cast_unsigned(),
         if is_negative { 0x4000 } else { 0 },
-        u16::try_from(part.len())
-            .ok()
-            .filter(|scale| *scale < 0x4000)?,
+        u16::try_from(part.len()).ok()?,
     ];
     let numbers = head.into_iter().chain(groups);
     Some(numbers.flat_map(u16::to_be_bytes).collect())
@@ -242,6 +261,22 @@ pub(super) fn write_numeric(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_that_no_column_holds_is_none() {
+        let digits = "1".repeat(200_000);
+        for text in [
+            digits.clone(),
+            format!("0.{digits}"),
+            format!("{digits}.{digits}"),
+        ] {
+            assert_eq!(write_numeric(&text), None);
+        }
+        let largest = "9".repeat(MAX_WHOLE_DIGITS);
+        assert!(write_numeric(&largest).is_some());
+        let longest = format!("0.{}", "9".repeat(MAX_FRACTION_DIGITS - 1));
+        assert!(write_numeric(&longest).is_some());
+    }
 
     #[test]
     fn a_decimal_number_comes_back_as_it_was_written() {
