@@ -38,6 +38,8 @@ pub struct CompilerConfig {
     pub program: PathBuf,
     /// What it is called with.
     pub arguments: Vec<OsString>,
+    /// The variables that it needs to start, of this process'; it gets no others.
+    pub environment: Vec<(OsString, OsString)>,
     /// What compiling one plugin may take.
     pub bounds: CompilerBounds,
 }
@@ -66,9 +68,9 @@ impl CompilerConfig {
         };
         let mut child = Command::new(&self.program)
             .args(&self.arguments)
-            // It needs nothing of what this process knows, but for finding its libraries.
+            // It needs nothing else of what this process knows.
             .env_clear()
-            .envs(std::env::var_os("LD_LIBRARY_PATH").map(|path| ("LD_LIBRARY_PATH", path)))
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             // Each of the allocator's arenas sets address space aside.
             .env("MALLOC_ARENA_MAX", "2")
             .env("RAYON_NUM_THREADS", n_threads().to_string())

@@ -13,6 +13,9 @@ use warren_runtime::{CompilerBounds, CompilerConfig};
 /// The first argument; the memory in bytes and the time in milliseconds follow.
 const COMMAND: &str = "compile-plugin";
 
+/// Where the system finds the libraries of a program.
+const LIBRARIES: [&str; 1] = ["LD_LIBRARY_PATH"];
+
 /// How plugins are compiled within these bounds.
 ///
 /// # Errors
@@ -25,6 +28,10 @@ pub fn compiler(bounds: CompilerBounds) -> anyhow::Result<CompilerConfig> {
             bounds.memory_bytes.to_string().into(),
             bounds.timeout.as_millis().to_string().into(),
         ],
+        environment: LIBRARIES
+            .into_iter()
+            .filter_map(|name| Some((name.into(), std::env::var_os(name)?)))
+            .collect(),
         bounds,
     })
 }
