@@ -247,7 +247,7 @@ pub(super) fn write_numeric(text: &str) -> Option<Vec<u8>> {
     for four in all.as_bytes().chunks(GROUP) {
         groups.push(std::str::from_utf8(four).ok()?.parse::<u16>().ok()?);
     }
-    let first = i16::try_from(lead / GROUP).ok()?.checked_sub(1)?;
+    let first = i16::try_from(i32::try_from(lead / GROUP).ok()? - 1).ok()?;
     let head = [
         u16::try_from(groups.len()).ok()?,
         first.cast_unsigned(),
