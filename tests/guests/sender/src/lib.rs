@@ -74,7 +74,7 @@ impl TreatErrors for Sender {
             "INSERT INTO told (text) VALUES (?)",
             &params![told.to_string()],
         )?;
-        match data["then"].as_str() {
+        match data.get("then").and_then(Value::as_str) {
             Some("fail") => Err(Error::retry("the test asked for an error")),
             Some("panic") => panic!("the test asked for a panic"),
             // What this leads to is nobody's business any more.
