@@ -78,7 +78,7 @@ fn dependencies_point_down() {
         let allowed = FLOORS.iter().find(|(name, _)| name == package);
         let Some((_, allowed)) = allowed else {
             return vec![format!(
-                "{package}: give it a floor, in DESIGN.md and in FLOORS here"
+                "{package}: give it a floor, in host/ARCHITECTURE.md and in FLOORS here"
             )];
         };
         dependencies
