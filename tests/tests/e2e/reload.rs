@@ -171,7 +171,11 @@ async fn a_plugin_that_is_written_slowly_serves_when_it_is_whole(site: &Site) {
     host.drop_in("pilot.wasm", &whole);
     let next = serving_as(&host, "WD", "version", "2.0.0").await;
     assert_eq!(next["plugin"], "pilot.wasm");
-    assert_eq!(host.file("pilot.wasm").await.unwrap()["state"], "serving");
+    // The worker has it a moment before the file is said to serve.
+    eventually("the file serves", async || {
+        (host.file("pilot.wasm").await?["state"] == "serving").then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
