@@ -31,7 +31,7 @@ pub struct Limits {
     pub statement_timeout: Duration,
     /// The size of the worker's database, in bytes.
     pub database_bytes: u64,
-    /// Connections to other hosts at the same time, of all runs together.
+    /// Requests to other hosts under way at the same time, of all runs together.
     pub http_connections: usize,
     /// Requests to other hosts that one run may make.
     pub http_requests: u32,

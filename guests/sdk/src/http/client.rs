@@ -12,7 +12,7 @@
 //! # }
 //! ```
 //!
-//! One request is one connection. A redirect comes back as what it is, since its target is another
+//! The host keeps connections for a few seconds, for the worker's next request to the same place. A redirect comes back as what it is, since its target is another
 //! host perhaps; nothing is retried here.
 
 use std::fmt::{self, Display};
@@ -147,10 +147,15 @@ impl Request {
     /// As [`get`].
     pub fn send(&self) -> Result<Reply, Error> {
         let head = self.head()?;
-        // It was not taken before, so it is there.
-        let body = head.body().map_err(|()| invalid("the body"))?;
+        // A request whose body is never taken has none, which the host then knows when it sends it.
+        let body = match self.body.is_empty() {
+            true => None,
+            false => Some(head.body().map_err(|()| invalid("the body"))?),
+        };
         let response = outgoing_handler::handle(head, Some(self.options()))?;
-        if self.write(&body).is_ok() {
+        if let Some(body) = body
+            && self.write(&body).is_ok()
+        {
             OutgoingBody::finish(body, None)?;
         }
         // Where writing failed, the response says why.

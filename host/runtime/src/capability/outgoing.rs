@@ -1,8 +1,8 @@
 //! `wasi:http/outgoing-handler`: HTTP requests to hosts that the operator has named.
 //!
-//! One call is one request on one connection of its own: nothing is pooled, so nothing of one run
-//! or worker reaches another, and a redirect comes back to the guest, whose next request is judged
-//! like its first. No proxy is taken from anywhere.
+//! Each request is judged by itself: a redirect comes back to the guest, whose next request is one
+//! like its first. No proxy is taken from anywhere. A connection whose response was read to its end is
+//! kept for a few seconds, for the next request of the same worker type to the same place.
 //!
 //! Invariant: what is logged of a request is where it wanted to go. Never a path, a query, a header
 //! or a body.
@@ -10,6 +10,7 @@
 mod body;
 mod client;
 mod connect;
+mod connections;
 mod trust;
 
 use std::{
@@ -22,11 +23,15 @@ use std::{
 };
 
 use prometheus::{IntCounterVec, Opts, Registry};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use warren_protocol::WorkerType;
 use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody, WasiHttpHooks};
 
 pub use self::trust::{Trust, TrustError};
+use self::{
+    client::Failed,
+    connections::{Connection, Connections, Lease},
+};
 use crate::{Worker, grants::Destination};
 
 /// How long connecting may take, unless the guest says otherwise.
@@ -43,8 +48,9 @@ type Io = Box<dyn Future<Output = Result<(), Error>> + Send>;
 /// The outgoing HTTP of one host: what all its workers have in common.
 pub struct Outgoing {
     requests: IntCounterVec,
-    /// The connections of each worker type, whichever version of it has opened them.
-    slots: Mutex<HashMap<WorkerType, Arc<Semaphore>>>,
+    opened: IntCounterVec,
+    /// Those of each worker type, whichever version of it has opened them.
+    connections: Mutex<HashMap<WorkerType, Arc<Connections>>>,
     said: Mutex<HashMap<(WorkerType, String), Instant>>,
 }
 
@@ -62,8 +68,8 @@ struct Usage {
     left_bytes: AtomicU64,
 }
 
-/// The right to one connection. Held by the connection, and by the thread that looks a name up:
-/// that one goes on when nobody waits for it any more.
+/// The right to one request. Held by the response, and by the thread that looks a name up: that one
+/// goes on when nobody waits for it any more.
 type Slot = Arc<OwnedSemaphorePermit>;
 
 /// How long the parts of a request may take.
@@ -87,7 +93,8 @@ impl Outgoing {
     /// Counts requests in the host's registry.
     ///
     /// # Errors
-    /// When the registry has a metric of the name `warren_outgoing_http_requests_total` already.
+    /// When the registry has a metric of the name `warren_outgoing_http_requests_total` or
+    /// `warren_outgoing_http_connections_total` already.
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let requests = IntCounterVec::new(
             Opts::new(
@@ -97,18 +104,27 @@ impl Outgoing {
             &["worker", "result"],
         )?;
         registry.register(Box::new(requests.clone()))?;
+        let opened = IntCounterVec::new(
+            Opts::new(
+                "warren_outgoing_http_connections_total",
+                "Connections that were opened for HTTP requests of workers to other hosts",
+            ),
+            &["worker"],
+        )?;
+        registry.register(Box::new(opened.clone()))?;
         Ok(Self {
             requests,
-            slots: Mutex::default(),
+            opened,
+            connections: Mutex::default(),
             said: Mutex::default(),
         })
     }
 
-    fn slots(&self, worker: &Worker) -> Arc<Semaphore> {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let slots = slots.entry(worker.id.worker_type().clone());
-        slots
-            .or_insert_with(|| Arc::new(Semaphore::new(worker.limits.http_connections)))
+    fn connections(&self, worker: &Worker) -> Arc<Connections> {
+        let all = &self.connections;
+        let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(worker.id.worker_type().clone())
+            .or_insert_with(|| Arc::new(Connections::new(worker.limits.http_connections)))
             .clone()
     }
 
@@ -191,12 +207,11 @@ impl Requests {
         }
         let timeouts = self.timeouts(options);
         let started = Instant::now();
-        let slots = self.worker.outgoing.slots(&self.worker);
-        let slot = tokio::time::timeout(timeouts.connect, slots.acquire_owned()).await;
-        let Ok(Ok(slot)) = slot else {
+        let home = self.worker.outgoing.connections(&self.worker);
+        let Ok(Ok(slot)) = home.slot(timeouts.connect).await else {
             return Err(Refusal {
                 error: Error::ConnectionLimitReached,
-                what: "the worker has as many connections as it may",
+                what: "the worker has as many requests under way as it may",
                 remedy: format!(
                     "raise http_connections, which is {}",
                     limits.http_connections
@@ -204,6 +219,24 @@ impl Requests {
             });
         };
         let slot = Arc::new(slot);
+        let lease = |connection: Connection| Lease {
+            connection,
+            destination: destination.clone(),
+            home: home.clone(),
+            keep: Duration::ZERO,
+            slot: slot.clone(),
+        };
+        let header_bytes = limits.http_header_bytes;
+        let mut request = client::form(request, &self.usage)?;
+        // The server may have closed it in the meantime, and perhaps all that wait: then on a new one.
+        if let Some(waiting) = home.take(destination) {
+            let sent = client::send(lease(waiting), request, timeouts, header_bytes, &self.usage);
+            match sent.await {
+                Ok(response) => return Ok(response),
+                Err(Failed::With(error)) => return Err(error.into()),
+                Err(Failed::Closed(unsent)) => request = *unsent,
+            }
+        }
         let connecting = connect::connect(
             destination,
             connect::Allowed {
@@ -216,16 +249,22 @@ impl Requests {
             timeouts.until.min(started + timeouts.connect),
             &slot,
         );
-        let stream = connecting.await?;
+        let connection = client::open(connecting.await?, header_bytes).await?;
+        let opened = &self.worker.outgoing.opened;
+        opened
+            .with_label_values(&[self.worker.id.worker_type().as_str()])
+            .inc();
         let sent = client::send(
-            stream,
+            lease(connection),
             request,
             timeouts,
-            limits.http_header_bytes,
+            header_bytes,
             &self.usage,
-            slot,
         );
-        Ok(sent.await?)
+        sent.await.map_err(|failed| match failed {
+            Failed::With(error) => error.into(),
+            Failed::Closed(_) => Error::ConnectionTerminated.into(),
+        })
     }
 
     /// What the guest asks for, within what its run has left. A little of that is kept, in which the

@@ -18,7 +18,8 @@ use tokio_rustls::{
     TlsAcceptor,
     rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer},
 };
-use warren_runtime::{Trust, Worker};
+use warren_protocol::{WorkerId, WorkerType};
+use warren_runtime::{Pool, Trust, Worker};
 
 use super::host::{Host, LONG, capture, reply};
 
@@ -33,6 +34,9 @@ pub(crate) enum Manner {
     Stalls,
     /// Sends a body that never ends.
     Endless,
+    /// Answers one request after the other with this, so many on each connection; at the next one it
+    /// closes without a word.
+    Keeps(String, usize),
 }
 
 /// A server that ends with its test.
@@ -93,13 +97,28 @@ impl Server {
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
 
-/// Reads the head of a request, and answers.
+/// Reads requests, and answers.
 async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, manner: &Manner) {
+    let Manner::Keeps(text, most) = manner else {
+        return serve_one(&mut stream, manner).await;
+    };
+    for _ in 0..*most {
+        let answer = Manner::Says(text.clone());
+        if !read_request(&mut stream, &answer).await {
+            return;
+        }
+        let _ = stream.write_all(text.as_bytes()).await;
+    }
+    let _ = stream.read_u8().await;
+}
+
+/// Whether there was one.
+async fn read_request(stream: &mut (impl AsyncRead + Unpin), manner: &Manner) -> bool {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read_u8().await {
             Ok(byte) => head.push(byte),
-            Err(_) => return,
+            Err(_) => return false,
         }
     }
     // Who closes with something unread resets the connection, and its answer is lost.
@@ -107,15 +126,22 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, manner: &Manner)
     while has_body && matches!(manner, Manner::Says(_)) && !head.ends_with(b"\r\n0\r\n\r\n") {
         match stream.read_u8().await {
             Ok(byte) => head.push(byte),
-            Err(_) => return,
+            Err(_) => return false,
         }
+    }
+    true
+}
+
+async fn serve_one(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), manner: &Manner) {
+    if !read_request(stream, manner).await {
+        return;
     }
     let _ = match manner {
         Manner::Says(text) => {
             let _ = stream.write_all(text.as_bytes()).await;
             stream.shutdown().await
         }
-        Manner::Silent => std::future::pending().await,
+        Manner::Silent | Manner::Keeps(..) => std::future::pending().await,
         Manner::Stalls => {
             let half = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello";
             let _ = stream.write_all(half.as_bytes()).await;
@@ -398,7 +424,7 @@ async fn a_run_makes_only_so_many_requests() {
 }
 
 #[tokio::test]
-async fn a_worker_has_only_so_many_connections_and_gives_them_back() {
+async fn a_worker_has_only_so_many_requests_under_way_and_gives_them_back() {
     let host = Host::new();
     // A response whose body is not read keeps its connection.
     let server = Server::start(Manner::Endless).await;
@@ -417,6 +443,107 @@ async fn a_worker_has_only_so_many_connections_and_gives_them_back() {
             (&json!(200), &json!(200))
         );
         is_error(&answer[2], "ConnectionLimitReached");
+    }
+}
+
+/// Asks often enough for what was given back to be there again.
+async fn n_connections_become(server: &Server, pool: &Pool, expected: usize) {
+    let answer = reply(pool, json!({"do": "get", "url": server.url()})).await;
+    assert_eq!(answer["status"], 200, "{answer}");
+    assert_eq!(server.n_connections(), expected);
+    // A connection is ready again a moment after its response was read.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+}
+
+#[tokio::test]
+async fn runs_of_a_worker_share_a_connection_and_other_workers_do_not() {
+    let host = Host::new();
+    let server = Server::start(Manner::Keeps(OK.to_owned(), usize::MAX)).await;
+    let origin = server.url();
+    let pool = host.reacher(grants(&[&origin], &[])).await;
+    for _ in 0..3 {
+        n_connections_become(&server, &pool, 1).await;
+    }
+    let put = json!({"do": "put", "bytes": 100, "url": server.url()});
+    assert_eq!(reply(&pool, put).await["status"], 200);
+    assert_eq!(server.n_connections(), 1);
+    // The same plugin under another type.
+    let set = grants(&[&origin], &[]);
+    let other = host.reacher(|worker| {
+        set(worker);
+        worker.id = WorkerId::draw(&WorkerType::new("FX").unwrap());
+    });
+    let other = other.await;
+    n_connections_become(&server, &other, 2).await;
+    n_connections_become(&server, &other, 2).await;
+    let text = prometheus::TextEncoder::new().encode_to_string(&host.registry.gather());
+    let text = text.unwrap();
+    for worker in ["FR", "FX"] {
+        let line = format!(r#"warren_outgoing_http_connections_total{{worker="{worker}"}} 1"#);
+        assert!(text.contains(&line), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_leads_where_it_was_opened_for() {
+    let host = Host::new();
+    let server = Server::start(Manner::Keeps(OK.to_owned(), usize::MAX)).await;
+    let set = grants(&[&server.url(), &server.by_name()], &HERE);
+    let pool = host.reacher(set).await;
+    n_connections_become(&server, &pool, 1).await;
+    let by_name = json!({"do": "get", "url": server.by_name()});
+    assert_eq!(reply(&pool, by_name).await["status"], 200);
+    assert_eq!(server.n_connections(), 2);
+}
+
+#[tokio::test]
+async fn what_a_server_has_closed_costs_no_request_that_may_be_repeated() {
+    let host = Host::new();
+    // After one answer it takes a byte of the next request, and closes.
+    let server = Server::start(Manner::Keeps(OK.to_owned(), 1)).await;
+    let pool = host.reacher(grants(&[&server.url()], &[])).await;
+    for n in 1..4 {
+        n_connections_become(&server, &pool, n).await;
+    }
+    // What may have had an effect is the guest's to decide.
+    let put = json!({"do": "put", "bytes": 100, "url": server.url()});
+    let answer = reply(&pool, put).await;
+    assert!(answer["error"].is_string(), "{answer}");
+    assert_eq!(server.n_connections(), 3);
+}
+
+#[tokio::test]
+async fn a_connection_is_not_kept_for_longer_than_the_server_says() {
+    let host = Host::new();
+    let head = |more: &str| format!("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n{more}\r\nhello");
+    for more in ["connection: close\r\n", "keep-alive: timeout=1\r\n"] {
+        let server = Server::start(Manner::Keeps(head(more), usize::MAX)).await;
+        let pool = host.reacher(grants(&[&server.url()], &[])).await;
+        n_connections_become(&server, &pool, 1).await;
+        n_connections_become(&server, &pool, 2).await;
+    }
+    let server = Server::start(Manner::Keeps(head("keep-alive: timeout=2\r\n"), 9)).await;
+    let pool = host.reacher(grants(&[&server.url()], &[])).await;
+    n_connections_become(&server, &pool, 1).await;
+    n_connections_become(&server, &pool, 1).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    n_connections_become(&server, &pool, 2).await;
+}
+
+#[tokio::test]
+async fn a_response_that_is_not_read_to_its_end_takes_its_connection_along() {
+    let host = Host::new();
+    let long = format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n{}",
+        "x".repeat(100_000)
+    );
+    let server = Server::start(Manner::Keeps(long, usize::MAX)).await;
+    let pool = host.reacher(grants(&[&server.url()], &[])).await;
+    let unread = json!({"do": "many", "n": 2, "url": server.url()});
+    for n_connections in [2, 4] {
+        let answer = reply(&pool, unread.clone()).await;
+        assert_eq!(answer[1]["status"], 200, "{answer}");
+        assert_eq!(server.n_connections(), n_connections);
     }
 }
 

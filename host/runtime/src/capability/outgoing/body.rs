@@ -1,9 +1,11 @@
 //! Bodies on their way: counted, and never silent for long.
 
 use std::{
-    any::Any,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Instant,
 };
@@ -13,12 +15,16 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Sleep, sleep_until};
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use super::{Timeouts, Usage, client::read_error};
+use super::{Timeouts, Usage, client::read_error, connections::Lease};
 
-/// What the guest sends.
-pub(super) struct Sent {
-    body: WasiBody,
+/// What the guest sends. A copy sends the same body, from where it is.
+#[derive(Clone)]
+pub(super) struct Sent(Arc<Sending>);
+
+struct Sending {
+    body: Mutex<WasiBody>,
     usage: Arc<Usage>,
+    has_begun: AtomicBool,
 }
 
 /// What the guest receives.
@@ -27,30 +33,53 @@ pub(super) struct Received {
     usage: Arc<Usage>,
     timeouts: Timeouts,
     silence: Pin<Box<Sleep>>,
-    /// What has to live as long as this.
-    _held: Box<dyn Any + Send>,
+    /// The connection that it comes on, until it has come.
+    lease: Option<Lease>,
 }
 
 impl Sent {
     pub(super) fn new(body: WasiBody, usage: Arc<Usage>) -> Self {
-        Self { body, usage }
+        Self(Arc::new(Sending {
+            body: Mutex::new(body),
+            usage,
+            has_begun: AtomicBool::new(false),
+        }))
+    }
+
+    /// Whether something of it has been sent, so that it cannot be sent once more.
+    pub(super) fn has_begun(&self) -> bool {
+        self.0.has_begun.load(Ordering::Relaxed)
+    }
+
+    fn body(&self) -> MutexGuard<'_, WasiBody> {
+        self.0.body.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Received {
-    pub(super) fn new(
-        body: Incoming,
-        timeouts: Timeouts,
-        usage: Arc<Usage>,
-        held: impl Any + Send,
-    ) -> Self {
+    pub(super) fn new(body: Incoming, timeouts: Timeouts, usage: Arc<Usage>, lease: Lease) -> Self {
         Self {
             body,
             usage,
             timeouts,
             silence: Box::pin(sleep_until(timeouts.next_byte().into())),
-            _held: Box::new(held),
+            lease: Some(lease),
         }
+    }
+
+    fn give_back_at_end(&mut self) {
+        if self.body.is_end_stream()
+            && let Some(lease) = self.lease.take()
+        {
+            lease.give_back();
+        }
+    }
+}
+
+impl Drop for Received {
+    /// A guest need not look at a body that is empty.
+    fn drop(&mut self) {
+        self.give_back_at_end();
     }
 }
 
@@ -66,24 +95,25 @@ impl Body for Sent {
     type Error = Error;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(context);
-        if let Poll::Ready(Some(Ok(frame))) = &frame
-            && !self.usage.take(size(frame))
-        {
-            return Poll::Ready(Some(Err(Error::HttpRequestBodySize(None))));
+        let frame = Pin::new(&mut *self.body()).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &frame {
+            self.0.has_begun.store(true, Ordering::Relaxed);
+            if !self.0.usage.take(size(frame)) {
+                return Poll::Ready(Some(Err(Error::HttpRequestBodySize(None))));
+            }
         }
         frame
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body().is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body().size_hint()
     }
 }
 
@@ -102,10 +132,16 @@ impl Body for Received {
                 }
                 let next = self.timeouts.next_byte();
                 self.silence.as_mut().reset(next.into());
+                self.give_back_at_end();
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(read_error(&error, 0)))),
-            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(None) => {
+                if let Some(lease) = self.lease.take() {
+                    lease.give_back();
+                }
+                Poll::Ready(None)
+            }
             Poll::Pending => match self.silence.as_mut().poll(context) {
                 Poll::Ready(()) => Poll::Ready(Some(Err(Error::ConnectionReadTimeout))),
                 Poll::Pending => Poll::Pending,
