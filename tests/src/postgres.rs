@@ -14,7 +14,10 @@
 use std::{
     env, fs,
     net::{Ipv4Addr, TcpListener, TcpStream},
-    os::unix::{fs::MetadataExt, process::CommandExt},
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -132,6 +135,28 @@ impl Postgres {
             ),
             Err(error) => panic!("no PostgreSQL for this test: {error}; {REMEDY}"),
         }
+    }
+
+    /// Has the server speak TLS, with this certificate and its key in PEM, when it is started again.
+    ///
+    /// # Panics
+    /// When the files cannot be written.
+    pub fn give_certificate(&self, certificate: &str, key: &str) {
+        let data = self.folder.path().join("data");
+        let write = |name: &str, text: &str| {
+            let file = data.join(name);
+            let written = fs::write(&file, text).and_then(|()| {
+                // The server refuses a key that others may read.
+                fs::set_permissions(&file, fs::Permissions::from_mode(0o600))
+            });
+            written.unwrap_or_else(|error| panic!("{name} of PostgreSQL: {error}"));
+            if let Some(user) = other_user() {
+                own(&file, user);
+            }
+        };
+        write("server.crt", certificate);
+        write("server.key", key);
+        write("postgresql.auto.conf", "ssl = on\n");
     }
 
     /// Starts the server on the same port with the same data.

@@ -4,6 +4,7 @@ pub(crate) mod bus;
 mod busy;
 pub(crate) mod config;
 pub(crate) mod context;
+pub(crate) mod first_use;
 pub(crate) mod keyvalue;
 pub(crate) mod log;
 pub(crate) mod metrics;

@@ -39,6 +39,7 @@ mod warm;
 pub use artifacts::ArtifactsConfig;
 pub use capability::{
     bus::{Call, CallFn},
+    first_use::FirstUse,
     keyvalue::{KeyValueStore, KeyValueStores, RedisUrl},
     metrics::GuestMetrics,
     outgoing::{Outgoing, Trust, TrustError},

@@ -219,8 +219,12 @@ pub struct WorkerConfig {
     pub grants: Grants,
     /// Which database it has, where `grants` gives it one; `None`: one of its own in `data_dir`.
     pub database: Option<DatabaseSource>,
+    /// Whether somebody has written that the database is in `data_dir`.
+    pub keeps_rows_here: bool,
     /// The server that has its keys and values, where it has them; `None`: a file of this host.
     pub redis: Option<RedisSource>,
+    /// Whether somebody has written that its keys and values are in `data_dir`.
+    pub keeps_values_here: bool,
     /// Where the secrets are kept that the guest reads beside `config`; no name is in both.
     pub secrets: BTreeMap<String, SecretSource>,
     /// The certificates (PEM) of authorities that may sign those of the hosts that it makes requests

@@ -23,6 +23,7 @@ mod equip;
 mod host;
 mod http;
 mod listen;
+mod local;
 pub mod manager;
 mod pausing;
 mod pulse;

@@ -26,7 +26,7 @@ use crate::{
     dispatch,
     equip::Equipment,
     host::Host,
-    http,
+    http, local,
     pulse::Pulse,
     registry::Registry,
     reload::{Reload, Shelf},
@@ -248,8 +248,10 @@ pub async fn run(
         None => None,
     };
     let (host, inbox) = assemble(&config, link, metrics, shutdown.clone())?;
-    let databases = Arc::new(Databases::new(config.data_dir.join("sql")));
-    let keyvalue = Arc::new(KeyValueStores::new(config.data_dir.join("keyvalue")));
+    let databases = Databases::new(config.data_dir.join("sql")).telling(local::rows(&config));
+    let keyvalue =
+        KeyValueStores::new(config.data_dir.join("keyvalue")).telling(local::values(&config));
+    let (databases, keyvalue) = (Arc::new(databases), Arc::new(keyvalue));
     let equipment = Arc::new(Equipment {
         databases: databases.clone(),
         keyvalue: keyvalue.clone(),

@@ -52,9 +52,45 @@ async fn check_says_which_database_a_worker_has_and_hides_the_password() {
     }
 }
 
+const ON_THIS_MACHINE: &str = "keeps its rows in a file of this machine";
+
+mod on_the_embedded_bus {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn rows_on_this_machine_are_no_news() {
+        let host = Setup::new(&Site::embedded()).with_movies().start().await;
+        movies::are_kept(&host).await;
+        assert!(!host.log_contains(ON_THIS_MACHINE), "{}", host.log());
+    }
+}
+
 /// Named like the cases on both buses, so that they take turns with those.
 mod on_rabbitmq {
     use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn rows_on_this_machine_are_warned_of_once_unless_somebody_wants_them_there() {
+        let site = Site::rabbitmq().await;
+        let host = Setup::new(&site).with_movies().start().await;
+        movies::are_kept(&host).await;
+        assert_eq!(
+            host.log().matches(ON_THIS_MACHINE).count(),
+            1,
+            "{}",
+            host.log()
+        );
+        assert!(host.log_contains("sql = true"), "{}", host.log());
+        host.kill().await;
+
+        let setup = Setup::new(&site).with_movies();
+        let host = setup
+            .with_config("[workers.WB]\nsql = true\n")
+            .start()
+            .await;
+        movies::are_kept(&host).await;
+        assert!(!host.log_contains(ON_THIS_MACHINE), "{}", host.log());
+    }
 
     const N_JOBS: u32 = 200;
     /// The workers of all hosts write to one row: they are in each other's way all the time.

@@ -20,6 +20,7 @@ use warren_protocol::WorkerType;
 use crate::{
     Limits, Worker,
     bindings::warren::worker::sql::{Error, Host, Rows, Value},
+    capability::first_use::FirstUse,
     state::State,
 };
 
@@ -45,6 +46,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Databases {
     folder: PathBuf,
     open: Mutex<HashMap<Key, Pool>>,
+    first_use: FirstUse,
 }
 
 /// What has connections of its own.
@@ -103,7 +105,14 @@ impl Databases {
         Self {
             folder,
             open: Mutex::default(),
+            first_use: FirstUse::default(),
         }
+    }
+
+    /// The same, where somebody hears of the first use of each embedded database.
+    #[must_use]
+    pub fn telling(self, first_use: FirstUse) -> Self {
+        Self { first_use, ..self }
     }
 
     /// Closes all, so that the write-ahead logs are folded into the database files.
@@ -133,6 +142,7 @@ impl Databases {
                     let text = format!("cannot create the folder of the database: {error}");
                     Failure::Told(Error::Unavailable(text))
                 })?;
+                self.first_use.tell(worker_type);
                 Pool::Sqlite(sqlite::pool(&folder.join("worker.sqlite"), most_bytes))
             }
             Key::Postgres(url, timeout) => Pool::Postgres(postgres::pool(url, *timeout)),

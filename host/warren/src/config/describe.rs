@@ -234,12 +234,16 @@ fn write_reach(f: &mut fmt::Formatter<'_>, worker: &WorkerConfig) -> fmt::Result
         }
     }
     match &worker.database {
-        None => writeln!(f, "sql = {sql}")?,
+        None => writeln!(f, "{}sql = {sql}", unless(worker.keeps_rows_here || !sql))?,
         Some(DatabaseSource::Url(url)) => writeln!(f, "sql = {}", quoted(&url.to_string()))?,
         Some(DatabaseSource::Kept(source)) => writeln!(f, "sql = {}", kept(source))?,
     }
     match &worker.redis {
-        None => writeln!(f, "keyvalue = {keyvalue}")?,
+        None => writeln!(
+            f,
+            "{}keyvalue = {keyvalue}",
+            unless(worker.keeps_values_here || !keyvalue)
+        )?,
         Some(RedisSource::Written(url)) => {
             writeln!(f, "keyvalue = {}", quoted(&url.to_string()))?;
         }
@@ -260,6 +264,11 @@ fn write_reach(f: &mut fmt::Formatter<'_>, worker: &WorkerConfig) -> fmt::Result
         writeln!(f, "secrets.{} = {}", quoted(name), kept(source))?;
     }
     Ok(())
+}
+
+/// What is so, but was not written, stands behind this: to write it would mean more.
+fn unless(is_written: bool) -> &'static str {
+    if is_written { "" } else { "# " }
 }
 
 /// Where a secret is kept.

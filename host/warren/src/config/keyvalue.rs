@@ -23,6 +23,7 @@ pub(super) const KEYVALUE: Key<WorkerConfig> = Key {
     set: |worker, node, report: &mut Report| match read(node) {
         Ok((is_granted, redis)) => {
             worker.grants.keyvalue = is_granted;
+            worker.keeps_values_here = is_granted && redis.is_none();
             worker.redis = redis;
         }
         Err(mistake) => report.mistakes.push(mistake),

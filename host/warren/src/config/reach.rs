@@ -109,6 +109,7 @@ fn read_database_key(worker: &mut WorkerConfig, node: &Node, report: &mut Report
     let source = match &node.value {
         Value::Bool(is_granted) => {
             worker.grants.sql = *is_granted;
+            worker.keeps_rows_here = *is_granted;
             Ok(None)
         }
         Value::Text(text) if text.contains("://") => match text.parse() {

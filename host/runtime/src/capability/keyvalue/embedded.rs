@@ -3,7 +3,10 @@
 //! Writes of this process wait for one connection, in the order in which they come: SQLite writes one
 //! at a time anyway, and makes those that find it busy sleep. Reads run beside it.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use sqlx::{
@@ -12,9 +15,10 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use tokio::sync::OnceCell;
+use warren_protocol::WorkerType;
 
 use super::engine::{Engine, Failure, Key, Page, Swap, number};
-use crate::capability::busy;
+use crate::capability::{busy, first_use::FirstUse};
 
 /// The size of a page, in bytes. SQLite's own limit is a number of pages.
 const PAGE_BYTES: u32 = 4096;
@@ -33,7 +37,9 @@ const SET: &str = "INSERT INTO pairs (bucket, key, value) VALUES (?, ?, ?)
 #[derive(Debug)]
 pub(super) struct Embedded {
     folder: PathBuf,
+    worker_type: WorkerType,
     most_bytes: u64,
+    first_use: FirstUse,
     connections: OnceCell<Connections>,
 }
 
@@ -44,10 +50,17 @@ struct Connections {
 }
 
 impl Embedded {
-    pub(super) fn new(folder: PathBuf, most_bytes: u64) -> Self {
+    pub(super) fn new(
+        folder: &Path,
+        worker_type: WorkerType,
+        most_bytes: u64,
+        first_use: FirstUse,
+    ) -> Self {
         Self {
-            folder,
+            folder: folder.join(worker_type.as_str()),
+            worker_type,
             most_bytes,
+            first_use,
             connections: OnceCell::new(),
         }
     }
@@ -87,6 +100,7 @@ impl Embedded {
             .map_err(|error| {
                 Failure::Unavailable(format!("cannot create the folder of the store: {error}"))
             })?;
+        self.first_use.tell(&self.worker_type);
         let options = SqliteConnectOptions::new()
             .filename(self.folder.join("store.sqlite"))
             .create_if_missing(true)

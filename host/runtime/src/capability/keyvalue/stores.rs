@@ -15,6 +15,7 @@ use super::{
     redis::{Redis, Server},
     url::RedisUrl,
 };
+use crate::capability::first_use::FirstUse;
 
 /// The key-value stores of one host, kept while plugins change.
 #[derive(Debug)]
@@ -23,6 +24,7 @@ pub struct KeyValueStores {
     embedded: Mutex<HashMap<WorkerType, Arc<Embedded>>>,
     /// One connection for each server, however many workers use it. It ends with the last of them.
     servers: Mutex<HashMap<RedisUrl, Weak<Server>>>,
+    first_use: FirstUse,
 }
 
 /// The store of one worker. The default is none. Cheap to clone.
@@ -37,15 +39,26 @@ impl KeyValueStores {
             folder,
             embedded: Mutex::default(),
             servers: Mutex::default(),
+            first_use: FirstUse::default(),
         }
+    }
+
+    /// The same, where somebody hears of the first use of each embedded store.
+    #[must_use]
+    pub fn telling(self, first_use: FirstUse) -> Self {
+        Self { first_use, ..self }
     }
 
     /// The embedded store of a worker type, which may have so many bytes. Nothing is opened yet.
     pub fn embedded(&self, worker_type: &WorkerType, most_bytes: u64) -> KeyValueStore {
         let mut embedded = lock(&self.embedded);
         let store = embedded.entry(worker_type.clone()).or_insert_with(|| {
-            let folder = self.folder.join(worker_type.as_str());
-            Arc::new(Embedded::new(folder, most_bytes))
+            Arc::new(Embedded::new(
+                &self.folder,
+                worker_type.clone(),
+                most_bytes,
+                self.first_use.clone(),
+            ))
         });
         KeyValueStore(Some(store.clone()))
     }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 use warren_runtime::Pool;
 
@@ -333,6 +334,51 @@ async fn a_server_that_is_restarted_is_missed_and_found_again() {
     is_error(&answers[1], "unavailable", "");
     is_error(&answers[2], "invalid", "over");
     assert_eq!(rows(&pool, &["SELECT n FROM t"]).await, json!([]));
+}
+
+fn pem(what: &str, der: &[u8]) -> String {
+    let content = BASE64_STANDARD.encode(der);
+    let lines: Vec<_> = content
+        .as_bytes()
+        .chunks(64)
+        .map(String::from_utf8_lossy)
+        .collect();
+    let lines = lines.join("\n");
+    format!("-----BEGIN {what}-----\n{lines}\n-----END {what}-----\n")
+}
+
+#[tokio::test]
+async fn the_certificate_of_a_server_is_checked() {
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let mut server = Postgres::start();
+    server.stop();
+    server.give_certificate(
+        &pem("CERTIFICATE", own.cert.der()),
+        &pem("PRIVATE KEY", &own.signing_key.serialize_der()),
+    );
+    server.start_again();
+    let database = Database::on(&server.url());
+    let mut host = host(&database);
+    let authority = host.folder.path().join("authority.pem");
+    std::fs::write(&authority, pem("CERTIFICATE", own.cert.der())).unwrap();
+    let authority = authority.to_str().unwrap().to_owned();
+    let by_name = database.url().replacen("127.0.0.1", "localhost", 1);
+    let encrypted = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+
+    let mut at = async |url: String| {
+        host.database = Some(url.parse().unwrap());
+        host.faulty(|_| ()).await
+    };
+    let checked = format!("{by_name}?sslmode=verify-full&sslrootcert={authority}");
+    let pool = at(checked).await;
+    assert_eq!(rows(&pool, &[encrypted]).await, json!([[true]]));
+    // Nobody vouches for it.
+    let pool = at(format!("{by_name}?sslmode=verify-full")).await;
+    fails(&pool, &[encrypted], "unavailable", "certificate").await;
+    // It is another's.
+    let (url, options) = (database.url(), "sslmode=verify-full&sslrootcert");
+    let pool = at(format!("{url}?{options}={authority}")).await;
+    fails(&pool, &[encrypted], "unavailable", "certificate").await;
 }
 
 #[tokio::test]
