@@ -21,13 +21,19 @@ use warren_tests::digest_of;
 
 /// Each crate of the host and the crates of ours that it may name: arrows only point down, and two
 /// crates of one floor never see each other.
-const FLOORS: [(&str, &[&str]); 4] = [
+const FLOORS: [(&str, &[&str]); 5] = [
     ("warren-protocol", &[]),
     ("warren-bus", &["warren-protocol"]),
     ("warren-runtime", &["warren-protocol"]),
+    ("warren-project", &[]),
     (
         "warren",
-        &["warren-protocol", "warren-bus", "warren-runtime"],
+        &[
+            "warren-protocol",
+            "warren-bus",
+            "warren-runtime",
+            "warren-project",
+        ],
     ),
 ];
 
@@ -127,7 +133,12 @@ fn the_protocol_has_no_io_no_async_and_no_clock() {
 
 #[test]
 fn nothing_below_the_binary_reads_the_environment() {
-    let lower = ["host/protocol/src/", "host/bus/src/", "host/runtime/src/"];
+    let lower = [
+        "host/protocol/src/",
+        "host/bus/src/",
+        "host/runtime/src/",
+        "host/project/src/",
+    ];
     check(
         lower
             .iter()

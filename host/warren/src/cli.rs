@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    commands::{Reach, ask, check, dlq, plugins, topology},
+    commands::{Reach, ask, build, check, dlq, new, plugins, topology},
     config::{Given, Sources},
 };
 
@@ -23,7 +23,8 @@ A plugin is a file: copy it into the plugin folder and it serves within a second
 over it and the next job runs the new one; delete it and the worker leaves.",
     after_long_help = "\
 Examples:
-  warren dev guests                 build the guests, run them, reload them on every change
+  warren new greeter --lang python  make a worker of your own: rust, js, ts, python or c
+  warren dev greeter                build it, run it, reload it on every change
   warren run                        run what is in plugins/, by config/warren.toml if it exists
   warren run --broker amqp://guest:guest@127.0.0.1:5672
   warren run --check                say what the configuration means, and whether it is right
@@ -61,15 +62,27 @@ have no option here.")]
         #[arg(long)]
         check: bool,
     },
-    /// Build guests, run them, rebuild and reload on every change
+    /// Make a folder for a new worker, in any language
+    #[command(long_about = new::ABOUT, after_long_help = new::AFTER)]
+    New(new::New),
+    /// Make plugins of projects
+    #[command(long_about = build::ABOUT, after_long_help = build::AFTER)]
+    Build(build::Build),
+    /// Build projects, run them, rebuild and reload on every change
     #[command(long_about = "\
-Builds the guests of a Cargo workspace for wasm32-wasip2, runs them, and rebuilds and reloads them \
-when a source changes. The target is added with rustup where it is missing. Nothing else has to be \
-installed: without a broker, the bus is in this process.")]
+Builds projects (see `warren build`) and runs their plugins. When a source of one is saved, that one is \
+built and takes over; when it does not build, the compiler's text is shown and the version before goes on \
+serving. Without a broker, the bus is in this process.
+
+A single folder may bring its configuration along: its warren.toml counts unless --config or WARREN_CONFIG \
+names another one.")]
     Dev {
-        /// The Cargo workspace of the guests
-        #[arg(default_value = "guests")]
-        folder: PathBuf,
+        /// The folders of projects: with a worker.toml, a Cargo workspace, or a folder of such
+        #[arg(default_value = "guests", value_name = "FOLDER")]
+        folders: Vec<PathBuf>,
+        /// Fetch nothing from the network: no tools, and no packages
+        #[arg(long)]
+        offline: bool,
         /// What to run, and where.
         #[command(flatten)]
         options: Options,
@@ -138,7 +151,7 @@ port: /peers lists the workers.")]
     /// Say what a plugin file is, what it wants, and whether it would be loaded
     #[command(long_about = check::ABOUT, after_long_help = check::AFTER)]
     Check {
-        /// The files
+        /// The files, or the folders of projects, for what `warren build` has made of them
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
         /// The configuration of the host that is to load them
@@ -199,6 +212,7 @@ impl Command {
             },
             Self::Dlq { reach, .. } | Self::Topology { reach, .. } => reach.options(),
             Self::Plugins { place, .. } => place.options(),
+            Self::New(_) | Self::Build(_) => Options::default(),
             Self::Call { ask, .. } | Self::Send { ask, .. } => ask.options(),
             Self::Check { config, .. } => Options {
                 config: config.clone(),
@@ -328,10 +342,10 @@ mod tests {
     #[test]
     fn dev_takes_the_folder_guests_unless_told_otherwise() {
         for (line, expected) in [("warren dev", "guests"), ("warren dev mine", "mine")] {
-            let Command::Dev { folder, .. } = parse(line).unwrap() else {
+            let Command::Dev { folders, .. } = parse(line).unwrap() else {
                 panic!("not dev")
             };
-            assert_eq!(folder, PathBuf::from(expected));
+            assert_eq!(folders, [PathBuf::from(expected)]);
         }
     }
 

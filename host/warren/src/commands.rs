@@ -1,17 +1,21 @@
 //! What an operator does from the command line, beside the hosts that run: dead letters (`warren
 //! dlq`) and the topology (`warren topology`) on a broker, the versions that a host has kept (`warren
-//! plugins`), single jobs (`warren send`, `warren call`).
+//! plugins`), single jobs (`warren send`, `warren call`). Beside them what makes workers: `warren new`, `warren
+//! build`.
 //!
 //! What is asked for goes to standard output, what is said about it to standard error. Invariant:
 //! what only looks changes nothing on the broker, and nothing is taken off a queue unless the
 //! command says so by its name.
 
 pub mod ask;
+pub mod build;
 pub mod check;
 pub mod dlq;
 mod filter;
 mod letter;
+pub mod making;
 mod moment;
+pub mod new;
 mod output;
 pub mod plugins;
 mod progress;
@@ -82,6 +86,7 @@ pub async fn run(command: &Command, config: &Config) -> anyhow::Result<Verdict> 
         Command::Call { ask, timeout } => ask::call(config, ask, *timeout).await,
         Command::Send { ask, lines } => ask::send(config, ask, *lines).await,
         Command::Plugins { place, command } => plugins::run(config, place, command).await,
+        Command::New(_) | Command::Build(_) => bail!("this command needs no configuration"),
         Command::Run { .. } | Command::Dev { .. } | Command::Manager { .. } => {
             bail!("this command runs a host")
         }

@@ -1,6 +1,6 @@
 //! `warren`: reads what it is told, starts the host, and ends it when asked to.
 
-use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal, process::ExitCode};
 
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
@@ -8,10 +8,11 @@ use tokio_util::sync::CancellationToken;
 use warren::{
     EXIT_USAGE,
     cli::{self, Cli, Command},
-    commands::{self, Verdict},
+    commands::{self, Verdict, making},
     compile,
     config::{self, Config, Sources},
-    dev, manager,
+    dev::{self, Dev},
+    manager,
     run::{self, Link},
     telemetry::logs,
 };
@@ -42,10 +43,16 @@ fn main() -> ExitCode {
             };
         }
     };
-    let sources = Sources {
-        without_secrets: !cli.command.runs_workers(),
-        ..cli.command.options().sources(cli::environment())
-    };
+    // What makes workers is the same whatever the configuration of a host is.
+    match &cli.command {
+        Command::New(new) => return verdict(commands::new::run(new)),
+        Command::Build(build) => {
+            let tools = making::tools_folder(&cli::environment());
+            return operate(commands::build::run(build, tools));
+        }
+        _ => {}
+    }
+    let sources = sources(&cli.command);
     let config = match config::load(&sources) {
         Ok(config) => config,
         Err(mistakes) => {
@@ -68,15 +75,19 @@ fn main() -> ExitCode {
     }
     let what = match cli.command {
         Command::Run { .. } => What::Host,
-        Command::Dev { folder, .. } => What::Dev(folder),
+        Command::Dev {
+            folders, offline, ..
+        } => What::Dev(Dev {
+            folders,
+            offline,
+            tools: making::tools_folder(&cli::environment()),
+        }),
         Command::Manager { .. } => What::Manager,
-        command @ (Command::Call { .. }
-        | Command::Check { .. }
-        | Command::Dlq { .. }
-        | Command::Plugins { .. }
-        | Command::Send { .. }
-        | Command::Topology { .. }) => {
-            return operate(&command, &config);
+        command => {
+            for warning in &config.warnings {
+                complain(&format!("warning: {warning}"));
+            }
+            return operate(commands::run(&command, &config));
         }
     };
     match start(what, config) {
@@ -88,20 +99,37 @@ fn main() -> ExitCode {
     }
 }
 
-/// Carries out a command of an operator. A signal ends it at once: every step of every command may
-/// be the last one.
-fn operate(command: &Command, config: &Config) -> ExitCode {
-    for warning in &config.warnings {
-        complain(&format!("warning: {warning}"));
+/// Where the configuration comes from. A single project may bring it along.
+fn sources(command: &Command) -> Sources {
+    let mut sources = Sources {
+        without_secrets: !command.runs_workers(),
+        ..command.options().sources(cli::environment())
+    };
+    if let Command::Dev { folders, .. } = command
+        && let [folder] = folders.as_slice()
+        && sources.file.is_none()
+        && !sources.environment.contains_key("WARREN_CONFIG")
+    {
+        let brought = folder.join(dev::CONFIGURATION);
+        sources.file = brought.is_file().then_some(brought);
     }
+    sources
+}
+
+/// Carries out a command that ends by itself. A signal ends it at once: every step of every command
+/// may be the last one.
+fn operate(command: impl Future<Output = anyhow::Result<Verdict>>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build();
-    let done = match runtime {
-        Ok(runtime) => runtime.block_on(commands::run(command, config)),
+    verdict(match runtime {
+        Ok(runtime) => runtime.block_on(command),
         Err(error) => Err(error.into()),
-    };
+    })
+}
+
+fn verdict(done: anyhow::Result<Verdict>) -> ExitCode {
     match done {
         Ok(Verdict::Done) => ExitCode::SUCCESS,
         Ok(Verdict::Incomplete) => ExitCode::FAILURE,
@@ -118,8 +146,8 @@ fn operate(command: &Command, config: &Config) -> ExitCode {
 enum What {
     Host,
     Manager,
-    /// Builds the guests of this workspace.
-    Dev(PathBuf),
+    /// Builds projects as well.
+    Dev(Dev),
 }
 
 fn start(what: What, config: Config) -> anyhow::Result<()> {
@@ -142,7 +170,7 @@ fn start(what: What, config: Config) -> anyhow::Result<()> {
                 run::run(config, link, engine, shutdown, |_| {}).await
             }
             What::Manager => manager::run(config, shutdown).await,
-            What::Dev(folder) => dev::dev(config, &folder, shutdown).await,
+            What::Dev(dev) => dev::dev(config, dev, shutdown).await,
         }
     });
     // A plugin that is being compiled would otherwise hold the exit for seconds.

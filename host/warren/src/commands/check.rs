@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use warren_protocol::WorkerType;
@@ -17,6 +17,7 @@ use warren_runtime::{
 
 use super::{
     Verdict,
+    build::shown,
     output::{Output, clean},
 };
 use crate::{
@@ -37,6 +38,7 @@ Exit codes: 0 every file would be loaded, 1 one would not, 64 misuse.
 Examples:
   warren check guests/target/wasm32-wasip2/release/*.wasm
   warren check db.wasm --config production.toml
+  warren check greeter              what `warren build greeter` has made
   warren check db.wasm --json";
 
 /// The worker type under which a file that has not been asked yet writes its log.
@@ -73,7 +75,7 @@ pub(super) async fn run(
     };
     let mut output = Output::new();
     let mut are_all_loaded = true;
-    for file in files {
+    for file in &plugins_of(files)? {
         let report = look(&engine, &equipment, file).await?;
         let needs = report.needs(&equipment);
         let refusal = report.refusal(&equipment, &needs);
@@ -90,6 +92,31 @@ pub(super) async fn run(
     } else {
         Verdict::Incomplete
     })
+}
+
+/// The files that were named, and for a project's folder what was built of it.
+fn plugins_of(files: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+    let mut plugins = Vec::new();
+    for file in files {
+        if !file.is_dir() {
+            plugins.push(file.clone());
+            continue;
+        }
+        for project in warren_project::find(file)? {
+            let output = project.output().with_context(|| {
+                let folder = file.display();
+                format!("{folder} is a Cargo workspace; name the files that it has built")
+            })?;
+            ensure!(
+                output.is_file(),
+                "{} is not built; first: warren build {}",
+                project.name,
+                file.display()
+            );
+            plugins.push(shown(&output).to_owned());
+        }
+    }
+    Ok(plugins)
 }
 
 async fn look(engine: &Engine, equipment: &Equipment, file: &Path) -> anyhow::Result<Report> {

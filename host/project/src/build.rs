@@ -1,0 +1,98 @@
+//! One build of one project. What is the same as before is not built again; what fails leaves the
+//! plugin of before.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    Error, Language, Manifest, Project, Workshop, c, fingerprint, javascript, python, rust,
+};
+
+/// What a build has made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Built {
+    /// The plugins: one, or all of a Cargo workspace.
+    pub files: Vec<PathBuf>,
+    /// Whether nothing had changed, so that nothing was built.
+    pub is_unchanged: bool,
+    /// From its start to its end.
+    pub took: Duration,
+}
+
+/// What a toolchain works on.
+pub(crate) struct Work<'a> {
+    pub(crate) project: &'a Project,
+    pub(crate) manifest: &'a Manifest,
+    pub(crate) workshop: &'a Workshop,
+    /// A folder for what is between source and plugin; it may hold what an earlier build has left.
+    pub(crate) folder: PathBuf,
+}
+
+/// Builds a project.
+///
+/// # Errors
+/// When its sources do not build, a tool is missing or cannot be fetched, or a file cannot be written.
+pub async fn build(project: &Project, workshop: &Workshop) -> Result<Built, Error> {
+    let begun = Instant::now();
+    let built = |files, is_unchanged| Built {
+        files,
+        is_unchanged,
+        took: begun.elapsed(),
+    };
+    let (Some(manifest), Some(output)) = (&project.manifest, project.output()) else {
+        let (files, is_unchanged) = rust::build(project, workshop).await?;
+        return Ok(built(files, is_unchanged));
+    };
+    if manifest.language == Language::Rust {
+        // Cargo knows by itself what is unchanged, and which crates outside of the folder count.
+        let (component, is_unchanged) = rust::build_one(project, workshop).await?;
+        let content = fs::read(&component).map_err(Error::reading(&component))?;
+        let is_there = is_unchanged && fs::read(&output).is_ok_and(|present| present == content);
+        if !is_there {
+            replace(&output, &content)?;
+        }
+        return Ok(built(vec![output], is_there));
+    }
+    let work = Work {
+        project,
+        manifest,
+        workshop,
+        folder: project.folder.join("build/.work"),
+    };
+    let tools = match manifest.language {
+        Language::C => c::tools(&work).await?,
+        Language::Python => python::tools(),
+        _ => javascript::tools(),
+    };
+    let inputs = fingerprint::of(project, &tools)?;
+    let stamp = output.with_file_name(format!(".{}.inputs", manifest.name));
+    if let Some(digest) = fingerprint::of_file(&output)
+        && fs::read_to_string(&stamp).is_ok_and(|text| text == format!("{inputs}\n{digest}\n"))
+    {
+        return Ok(built(vec![output], true));
+    }
+    fs::create_dir_all(&work.folder).map_err(Error::writing(&work.folder))?;
+    let component = match manifest.language {
+        Language::C => c::build(&work).await?,
+        Language::Python => python::build(&work).await?,
+        _ => javascript::build(&work).await?,
+    };
+    replace(&output, &component)?;
+    let digest = fingerprint::of_file(&output).unwrap_or_default();
+    replace(&stamp, format!("{inputs}\n{digest}\n").as_bytes())?;
+    Ok(built(vec![output], false))
+}
+
+/// Writes beside a file and renames, so that nobody sees half of one.
+pub(crate) fn replace(file: &Path, content: &[u8]) -> Result<(), Error> {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let beside = file.with_file_name(format!(".{name}.tmp"));
+    if let Some(folder) = file.parent() {
+        fs::create_dir_all(folder).map_err(Error::writing(folder))?;
+    }
+    fs::write(&beside, content).map_err(Error::writing(&beside))?;
+    fs::rename(&beside, file).map_err(Error::writing(file))
+}
