@@ -10,9 +10,9 @@ use std::{
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::process::Child;
+use tokio::{process::Child, time::timeout};
 
-use crate::{host::binary, soon};
+use crate::{LIMIT, host::binary};
 
 /// One command, in an empty folder.
 pub struct Command {
@@ -120,9 +120,20 @@ impl Command {
     ///
     /// # Panics
     /// When it does not end.
-    pub async fn run(mut self) -> Ran {
+    pub async fn run(self) -> Ran {
+        self.run_within(LIMIT).await
+    }
+
+    /// As [`Command::run`], for what takes longer.
+    ///
+    /// # Panics
+    /// When it has not ended after `limit`.
+    pub async fn run_within(mut self, limit: Duration) -> Ran {
         let begun = Instant::now();
-        match soon("the command ends", self.command.output()).await {
+        let Ok(ended) = timeout(limit, self.command.output()).await else {
+            panic!("waited {} s in vain: the command ends", limit.as_secs());
+        };
+        match ended {
             Ok(output) => Ran {
                 code: output.status.code(),
                 out: output.stdout,

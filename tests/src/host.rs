@@ -150,6 +150,13 @@ impl Setup {
         self
     }
 
+    /// A further folder for `warren dev`.
+    #[must_use]
+    pub fn with_folder(mut self, folder: &Path) -> Self {
+        self.command.push(folder.to_string_lossy().into_owned());
+        self
+    }
+
     /// Starts it, and returns when it is ready.
     ///
     /// # Panics
@@ -433,7 +440,11 @@ pub fn repository() -> &'static Path {
 
 /// The `warren` beside the running test: `<target>/release/deps/<test>` is next to
 /// `<target>/release/warren`.
-pub(crate) fn binary() -> PathBuf {
+///
+/// # Panics
+/// When it is not built; the text says how to.
+#[must_use]
+pub fn binary() -> PathBuf {
     let test = must("finding the test's own file", env::current_exe());
     // A benchmark is beside it.
     let folders = test.ancestors().skip(1).take(2);

@@ -55,7 +55,7 @@ pub(crate) async fn build(work: &Work<'_>) -> Result<Vec<u8>, Error> {
     let absolute = |path: &Path| std::path::absolute(path).map_err(Error::reading(path));
     let (folder, sdk) = (absolute(&work.folder)?, absolute(&manifest.sdk)?);
     let flags = |quiet: bool| {
-        let mut command = command(&folder, &clang);
+        let mut command = command(&folder, clang);
         command
             .args(["--target=wasm32-wasi", "-Os", "-std=c17"])
             .args(if quiet {

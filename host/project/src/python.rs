@@ -50,8 +50,6 @@ pub(crate) async fn build(work: &Work<'_>) -> Result<Vec<u8>, Error> {
         .arg("--wit-path")
         .arg(absolute(&manifest.wit)?)
         .args(["--world", &manifest.world, "componentize"])
-        // Files of compiled sources would lie beside them.
-        .env("PYTHONDONTWRITEBYTECODE", "1")
         .env_remove("VIRTUAL_ENV");
     for folder in [
         Some(folder.to_owned()),

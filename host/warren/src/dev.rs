@@ -149,9 +149,9 @@ fn greeting(
     move |Addresses { http, admin }| {
         let mut examples = examples;
         if examples.is_empty() {
-            examples.push(format!(
-                "warren call TYPE '{{\"some\":\"data\"}}'   (the types: curl http://{{admin}}/workers)"
-            ));
+            let any =
+                "warren call TYPE '{\"some\":\"data\"}'   (the types: curl http://{admin}/workers)";
+            examples.push(any.to_owned());
         }
         let (http, admin) = (http.to_string(), admin.to_string());
         let examples: String = examples

@@ -47,6 +47,7 @@ mod grants;
 mod jobs;
 mod keyvalue;
 mod lifecycle;
+mod making;
 mod movies;
 mod operator;
 mod rabbit;
