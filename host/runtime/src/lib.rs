@@ -42,8 +42,8 @@ pub use capability::{
     first_use::FirstUse,
     keyvalue::{KeyValueStore, KeyValueStores, RedisUrl},
     metrics::GuestMetrics,
-    outgoing::{Outgoing, Trust, TrustError},
-    sql::{DatabaseUrl, Databases},
+    outgoing::{Detour, Outgoing, Trust, TrustError},
+    sql::{Cell, DatabaseUrl, Databases, Table},
 };
 pub use compiler::{CompilerBounds, CompilerConfig, compile_apart};
 pub use engine::{Compiled, Engine, EngineConfig, EngineError, MAX_FILE_BYTES};

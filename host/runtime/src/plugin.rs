@@ -34,7 +34,8 @@ pub struct Description {
     pub http_path: Option<String>,
 }
 
-/// A component that is ready to run. Cheap to share; bounded by whoever holds it.
+/// A component that is ready to run. Cheap to share and to clone; bounded by whoever holds it.
+#[derive(Clone)]
 pub struct Plugin {
     /// What it shares with the other plugins of its engine.
     pub(crate) scheduling: Arc<Scheduling>,

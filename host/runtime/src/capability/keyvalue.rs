@@ -10,6 +10,7 @@
 mod embedded;
 mod engine;
 mod handles;
+mod outside;
 mod redis;
 mod stores;
 mod url;

@@ -15,6 +15,7 @@ mod trust;
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering},
@@ -52,6 +53,18 @@ pub struct Outgoing {
     /// Those of each worker type, whichever version of it has opened them.
     connections: Mutex<HashMap<WorkerType, Arc<Connections>>>,
     said: Mutex<HashMap<(WorkerType, String), Instant>>,
+    detour: Option<Detour>,
+}
+
+/// Where every request goes instead of the host that it names: for tests of guests, which must not
+/// reach anybody. What a worker may ask for is judged as always, by the name that it asks for. TLS is
+/// left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Detour {
+    /// Instead of `http://` hosts.
+    pub http: SocketAddr,
+    /// Instead of `https://` hosts; spoken to without TLS.
+    pub https: SocketAddr,
 }
 
 /// The requests of one run.
@@ -117,7 +130,17 @@ impl Outgoing {
             opened,
             connections: Mutex::default(),
             said: Mutex::default(),
+            detour: None,
         })
+    }
+
+    /// The same, with all requests led elsewhere.
+    #[must_use]
+    pub fn led_to(self, detour: Detour) -> Self {
+        Self {
+            detour: Some(detour),
+            ..self
+        }
     }
 
     fn connections(&self, worker: &Worker) -> Arc<Connections> {
@@ -237,19 +260,21 @@ impl Requests {
                 Err(Failed::Closed(unsent)) => request = *unsent,
             }
         }
-        let connecting = connect::connect(
-            destination,
-            connect::Allowed {
-                // An address that the operator has written is granted; what a name stands for is
-                // not his word.
-                any: reach.grants.names_address(destination),
-                ranges: &reach.grants.private_addresses,
-            },
-            reach.trust.as_ref(),
-            timeouts.until.min(started + timeouts.connect),
-            &slot,
-        );
-        let connection = client::open(connecting.await?, header_bytes).await?;
+        let until = timeouts.until.min(started + timeouts.connect);
+        let stream = match self.worker.outgoing.detour {
+            Some(detour) => connect::led(destination, detour, until).await?,
+            None => {
+                let allowed = connect::Allowed {
+                    // An address that the operator has written is granted; what a name stands for
+                    // is not his word.
+                    any: reach.grants.names_address(destination),
+                    ranges: &reach.grants.private_addresses,
+                };
+                let trust = reach.trust.as_ref();
+                connect::connect(destination, allowed, trust, until, &slot).await?
+            }
+        };
+        let connection = client::open(stream, header_bytes).await?;
         let opened = &self.worker.outgoing.opened;
         opened
             .with_label_values(&[self.worker.id.worker_type().as_str()])

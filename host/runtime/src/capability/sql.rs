@@ -24,6 +24,7 @@ use crate::{
     state::State,
 };
 
+mod outside;
 mod placeholders;
 mod postgres;
 mod rules;
@@ -31,10 +32,13 @@ mod sqlite;
 mod transaction;
 mod url;
 
+pub use self::{
+    outside::{Cell, Table},
+    url::DatabaseUrl,
+};
 #[allow(unreachable_pub, reason = "the generated bindings name it in public")]
 pub use transaction::Transaction;
 use transaction::Transactions;
-pub use url::DatabaseUrl;
 
 /// The longest statement, in bytes: values belong into parameters.
 const MAX_STATEMENT_BYTES: usize = 100_000;
