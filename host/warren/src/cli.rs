@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    commands::{Reach, ask, build, check, dlq, new, plugins, topology},
+    commands::{Reach, ask, build, check, dlq, new, plugins, test, topology},
     config::{Given, Sources},
 };
 
@@ -34,6 +34,7 @@ Examples:
   warren dlq ls                     what was given up, by type and reason
   warren dlq replay WB --since 2h   run it again, after the mistake is mended
   warren topology check             is everything on the broker as it should be?
+  warren test greeter               run a worker against the cases in greeter/tests
   warren check db.wasm              what a file is, and whether it would be loaded
   warren plugins rollback WB        let the version before serve again"
 )]
@@ -162,6 +163,13 @@ port: /peers lists the workers.")]
         #[arg(long)]
         json: bool,
     },
+    /// Run workers against cases from files, without a broker
+    #[command(long_about = test::ABOUT, after_long_help = test::AFTER)]
+    Test {
+        /// What is to be tested, and how.
+        #[command(flatten)]
+        test: test::Test,
+    },
     /// List the versions of the workers of a host, go back to an earlier one
     #[command(long_about = plugins::ABOUT, after_long_help = plugins::AFTER)]
     Plugins {
@@ -188,7 +196,16 @@ impl Command {
     /// Whether it runs workers, so that their secrets are needed.
     #[must_use]
     pub fn runs_workers(&self) -> bool {
-        matches!(self, Self::Run { .. } | Self::Dev { .. })
+        matches!(
+            self,
+            Self::Run { .. } | Self::Dev { .. } | Self::Test { .. }
+        )
+    }
+
+    /// Whether what it does must not depend on where it is done, unless a configuration is named.
+    #[must_use]
+    pub fn stands_alone(&self) -> bool {
+        matches!(self, Self::Test { test } if test.config.is_none())
     }
 
     /// The options that it was given.
@@ -214,6 +231,11 @@ impl Command {
             Self::Plugins { place, .. } => place.options(),
             Self::New(_) | Self::Build(_) => Options::default(),
             Self::Call { ask, .. } | Self::Send { ask, .. } => ask.options(),
+            Self::Test { test } => Options {
+                config: test.config.clone(),
+                data_dir: test.data_dir.clone(),
+                ..Options::default()
+            },
             Self::Check { config, .. } => Options {
                 config: config.clone(),
                 ..Options::default()
@@ -292,6 +314,7 @@ impl Options {
             environment,
             options: options.into_iter().filter_map(given).collect(),
             without_secrets: false,
+            alone: false,
         }
     }
 }

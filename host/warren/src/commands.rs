@@ -19,9 +19,10 @@ pub mod new;
 mod output;
 pub mod plugins;
 mod progress;
+pub mod test;
 pub mod topology;
 
-use std::io;
+use std::{io, path::Path};
 
 use anyhow::bail;
 use clap::Args;
@@ -74,17 +75,18 @@ impl Reach {
     }
 }
 
-/// Carries out a command of an operator.
+/// Carries out a command that ends by itself. `tools` is the folder for tools of npm and PyPI.
 ///
 /// # Errors
 /// When the broker cannot be reached or refuses, or what was asked for cannot be written.
-pub async fn run(command: &Command, config: &Config) -> anyhow::Result<Verdict> {
+pub async fn run(command: &Command, config: &Config, tools: &Path) -> anyhow::Result<Verdict> {
     let done = match command {
         Command::Dlq { reach, command } => dlq::run(config, reach, command).await,
         Command::Topology { reach, command } => topology::run(config, reach, command).await,
         Command::Check { files, json, .. } => check::run(config, files, *json).await,
         Command::Call { ask, timeout } => ask::call(config, ask, *timeout).await,
         Command::Send { ask, lines } => ask::send(config, ask, *lines).await,
+        Command::Test { test } => test::run(config, test, tools).await,
         Command::Plugins { place, command } => plugins::run(config, place, command).await,
         Command::New(_) | Command::Build(_) => bail!("this command needs no configuration"),
         Command::Run { .. } | Command::Dev { .. } | Command::Manager { .. } => {

@@ -9,6 +9,7 @@
 //! reads the process. A secret (the password of a broker, what a worker finds in its `config` or its
 //! `secrets`) never shows in a message or a debug print.
 
+mod apart;
 mod broker_access;
 mod broker_url;
 mod describe;
@@ -32,15 +33,17 @@ use warren_bus::{BrokerFiles, PeersConfig};
 use warren_protocol::{Encoding, WorkerType};
 use warren_runtime::{CompilerBounds, DatabaseUrl, Digest, Grants, RedisUrl, Secret};
 
+pub(crate) use self::{
+    apart::{Apart, Step},
+    keyvalue::read_redis,
+    reach::{read_all as read_secrets, read_authorities, read_database},
+    read::closest,
+    values::parse_duration,
+};
 pub use self::{
     broker_url::{BrokerUrl, BrokerUrlError},
     load::load,
     mistakes::{Mistake, Mistakes, Place},
-};
-pub(crate) use self::{
-    keyvalue::read_redis,
-    reach::{read_all as read_secrets, read_authorities, read_database},
-    values::parse_duration,
 };
 
 /// Read when no file is named, if it exists.
@@ -288,6 +291,9 @@ pub struct Sources {
     pub options: Vec<Given>,
     /// No workers will run: their secrets are not looked for, and need not be there.
     pub without_secrets: bool,
+    /// A file is read only where it is named, and of the environment nothing: what comes out is the
+    /// same in every folder and for everybody.
+    pub alone: bool,
 }
 
 /// One key set by an option of the command line.
@@ -452,6 +458,7 @@ impl fmt::Debug for Sources {
             .field("environment", &self.environment.keys())
             .field("options", &self.options)
             .field("without_secrets", &self.without_secrets)
+            .field("alone", &self.alone)
             .finish()
     }
 }

@@ -18,6 +18,7 @@ use crate::{
     settle,
     telemetry::logs::WORKER_TARGET,
     treat,
+    witness::Seen,
 };
 
 /// Jobs by id that may wait for a permit at the same time. Further ones go to the end of the inbox:
@@ -261,6 +262,11 @@ async fn dispatch(
         settle::put_back(host, delivery).await;
         return host.metrics.finished(worker_type, "interrupted", took);
     }
+    let witness = host.witness.as_ref();
+    let seen = witness.map(|witness| (witness, Seen::of(&delivery.message, &run)));
     let outcome = settle::settle(host, seat, version, delivery, job, run).await;
     host.metrics.finished(worker_type, outcome, took);
+    if let Some((witness, seen)) = seen {
+        witness.tell(seen, outcome);
+    }
 }

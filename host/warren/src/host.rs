@@ -7,7 +7,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use warren_bus::Bus;
 use warren_protocol::Encoding;
 
-use crate::{calls::Calls, pulse::Pulse, registry::Registry, telemetry::metrics::Metrics};
+use crate::{
+    calls::Calls, pulse::Pulse, registry::Registry, telemetry::metrics::Metrics, witness::Witness,
+};
 
 /// One running host. Made once, shared by reference, ends with the process.
 pub(crate) struct Host {
@@ -21,6 +23,8 @@ pub(crate) struct Host {
     pub calls: Arc<Calls>,
     /// The figures.
     pub metrics: Arc<Metrics>,
+    /// Who sees how each run of a job ends; nobody but in `warren test`.
+    pub witness: Option<Witness>,
     /// Whether this process has stood still.
     pub pulse: Arc<Pulse>,
     /// Told when the trial of a version has come to a judgement.

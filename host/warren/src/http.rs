@@ -42,7 +42,7 @@ pub(crate) async fn serve(listener: TcpListener, host: Arc<Host>, stop: Cancella
     listen::serve(listener, router, listen::room_for_workers(), stop).await;
 }
 
-async fn answer(State(host): State<Arc<Host>>, request: Request<Body>) -> Response {
+pub(crate) async fn answer(State(host): State<Arc<Host>>, request: Request<Body>) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let Some(seat) = host.registry.route(&path) else {
         host.metrics.answered("", 404);

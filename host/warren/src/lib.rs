@@ -33,9 +33,11 @@ mod reload;
 pub mod run;
 mod settle;
 pub mod telemetry;
+mod testing;
 mod treat;
 mod trial;
 mod versions;
+mod witness;
 
 /// The command line or the configuration is wrong (EX_USAGE of sysexits.h).
 pub const EXIT_USAGE: u8 = 64;

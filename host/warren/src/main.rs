@@ -48,7 +48,7 @@ fn main() -> ExitCode {
         Command::New(new) => return verdict(commands::new::run(new)),
         Command::Build(build) => {
             let tools = making::tools_folder(&cli::environment());
-            return operate(commands::build::run(build, tools));
+            return operate(Threads::Few, commands::build::run(build, tools));
         }
         _ => {}
     }
@@ -87,7 +87,13 @@ fn main() -> ExitCode {
             for warning in &config.warnings {
                 complain(&format!("warning: {warning}"));
             }
-            return operate(commands::run(&command, &config));
+            // One that runs workers has the threads of a host.
+            let threads = match command.runs_workers() {
+                true => Threads::OfHost,
+                false => Threads::Few,
+            };
+            let tools = making::tools_folder(&cli::environment());
+            return operate(threads, commands::run(&command, &config, &tools));
         }
     };
     match start(what, config) {
@@ -103,6 +109,7 @@ fn main() -> ExitCode {
 fn sources(command: &Command) -> Sources {
     let mut sources = Sources {
         without_secrets: !command.runs_workers(),
+        alone: command.stands_alone(),
         ..command.options().sources(cli::environment())
     };
     if let Command::Dev { folders, .. } = command
@@ -118,12 +125,8 @@ fn sources(command: &Command) -> Sources {
 
 /// Carries out a command that ends by itself. A signal ends it at once: every step of every command
 /// may be the last one.
-fn operate(command: impl Future<Output = anyhow::Result<Verdict>>) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build();
-    verdict(match runtime {
+fn operate(threads: Threads, command: impl Future<Output = anyhow::Result<Verdict>>) -> ExitCode {
+    verdict(match threads.runtime() {
         Ok(runtime) => runtime.block_on(command),
         Err(error) => Err(error.into()),
     })
@@ -142,6 +145,25 @@ fn verdict(done: anyhow::Result<Verdict>) -> ExitCode {
     }
 }
 
+/// The threads that a command has.
+enum Threads {
+    Few,
+    OfHost,
+}
+
+impl Threads {
+    fn runtime(self) -> std::io::Result<tokio::runtime::Runtime> {
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        match self {
+            Self::Few => runtime.worker_threads(2),
+            Self::OfHost => runtime
+                .worker_threads(run::n_threads())
+                .event_interval(POLLS_BETWEEN_EVENTS),
+        };
+        runtime.enable_all().build()
+    }
+}
+
 /// What goes on until a signal.
 enum What {
     Host,
@@ -155,11 +177,7 @@ fn start(what: What, config: Config) -> anyhow::Result<()> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(run::n_threads())
-        .enable_all()
-        .event_interval(POLLS_BETWEEN_EVENTS)
-        .build()?;
+    let runtime = Threads::OfHost.runtime()?;
     let ended = runtime.block_on(async {
         let shutdown = CancellationToken::new();
         follow_signals(shutdown.clone())?;

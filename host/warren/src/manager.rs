@@ -31,7 +31,7 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> anyhow::Res
     let (listener, address) = run::listen(config.admin, "--admin").await?;
     let link = Link::open(&config)?;
     let metrics = Arc::new(Metrics::new().context("registering metrics")?);
-    let (host, inbox) = run::assemble(&config, link, metrics, shutdown.clone())?;
+    let (host, inbox) = run::assemble(&config, link, metrics, shutdown.clone(), None)?;
     let shelf = Shelf::default();
     shelf.set_started();
     let stop = CancellationToken::new();

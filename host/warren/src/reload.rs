@@ -42,7 +42,8 @@ use crate::{
 use prepare::{Found, Loaded, Prepared, Workshop};
 use progress::Progress;
 pub(crate) use shelf::{FileState, Shelf};
-use stage::{Rejection, Stage, taken};
+use stage::taken;
+pub(crate) use stage::{Rejection, Stage};
 use watch::{Changes, Stamp};
 
 /// How often the folder is looked at without being told of a change: some file systems (network

@@ -32,6 +32,7 @@ use crate::{
     reload::{Reload, Shelf},
     telemetry::metrics::Metrics,
     versions::Versions,
+    witness::Witness,
 };
 
 /// What is kept of the shutdown's time for saying goodbye on the bus and closing files: a fifth,
@@ -46,7 +47,7 @@ const CLOSING_DATABASES: Duration = Duration::from_secs(1);
 /// How long responses that are complete may still be on their way to slow clients.
 const LAST_BYTES: Duration = Duration::from_millis(500);
 /// Messages that one queue of the embedded bus may hold.
-const EMBEDDED_QUEUE_LIMIT: usize = 100_000;
+pub(crate) const EMBEDDED_QUEUE_LIMIT: usize = 100_000;
 
 /// Where a running host listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +71,16 @@ pub struct Link {
 }
 
 impl Link {
+    /// A place on a bus of somebody else's.
+    pub(crate) fn on(name: String, bus: Arc<dyn Bus>, inbox: Inbox) -> Self {
+        Self {
+            name,
+            bus,
+            inbox,
+            desk: None,
+        }
+    }
+
     /// Connects as the configuration says. With RabbitMQ this returns before the broker has been
     /// reached: a host that starts before its broker is not an error.
     ///
@@ -123,7 +134,7 @@ pub(crate) fn settings(config: &Config, urls: &[BrokerUrl], name: &str) -> Rabbi
 
 /// The largest message that the workers' limits allow: a payload may grow when it is written in
 /// another encoding, and the envelope comes on top.
-fn message_bytes(config: &Config) -> usize {
+pub(crate) fn message_bytes(config: &Config) -> usize {
     const ENVELOPE: u64 = 64 << 10;
     // A JSON array of small numbers has two bytes for each; BSON names every element.
     const GROWTH: u64 = 8;
@@ -186,6 +197,7 @@ pub(crate) fn assemble(
     link: Link,
     metrics: Arc<Metrics>,
     ending: CancellationToken,
+    witness: Option<Witness>,
 ) -> anyhow::Result<(Arc<Host>, Inbox)> {
     let Link {
         name, bus, inbox, ..
@@ -201,6 +213,7 @@ pub(crate) fn assemble(
         bus,
         registry: Registry::default(),
         metrics,
+        witness,
         pulse: Pulse::start().context("starting a thread")?,
         judged: Notify::new(),
         longest_hold: config.longest_hold(),
@@ -247,7 +260,7 @@ pub async fn run(
         }
         None => None,
     };
-    let (host, inbox) = assemble(&config, link, metrics, shutdown.clone())?;
+    let (host, inbox) = assemble(&config, link, metrics, shutdown.clone(), None)?;
     let databases = Databases::new(config.data_dir.join("sql")).telling(local::rows(&config));
     let keyvalue =
         KeyValueStores::new(config.data_dir.join("keyvalue")).telling(local::values(&config));

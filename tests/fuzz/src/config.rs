@@ -47,6 +47,7 @@ pub fn check(bytes: &[u8]) {
         options: options(&text),
         // A made-up configuration must not have any file of this machine read.
         without_secrets: true,
+        alone: false,
     };
     match memory::bounded("reading a configuration", MEMORY_BYTES, || load(&sources)) {
         Ok(config) => {

@@ -80,10 +80,9 @@ pub async fn run(build: &Build, tools: PathBuf) -> anyhow::Result<Verdict> {
     for project in &projects {
         let built = warren_project::build(project, &workshop).await;
         if let Err(error) = &built {
-            verdict = match (error, verdict) {
-                (Error::Missing { .. }, _) => Verdict::Failed(EXIT_MISSING),
-                (_, Verdict::Done) => Verdict::Incomplete,
-                (_, verdict) => verdict,
+            verdict = match (not_built(error), verdict) {
+                (Verdict::Incomplete, worse @ Verdict::Failed(_)) => worse,
+                (own, _) => own,
             };
             say(&error.to_string());
         }
@@ -98,6 +97,14 @@ pub async fn run(build: &Build, tools: PathBuf) -> anyhow::Result<Verdict> {
         output.flush()?;
     }
     Ok(verdict)
+}
+
+/// How a command ends that could not build a project.
+pub(super) fn not_built(error: &Error) -> Verdict {
+    match error {
+        Error::Missing { .. } => Verdict::Failed(EXIT_MISSING),
+        _ => Verdict::Incomplete,
+    }
 }
 
 fn line(file: &Path, built: &Built) -> String {

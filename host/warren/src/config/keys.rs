@@ -401,7 +401,7 @@ fn read_limits(limits: &mut Limits, node: &Node, report: &mut Report) {
     }
 }
 
-fn read_worker(worker: &mut WorkerConfig, node: &Node, report: &mut Report) {
+pub(super) fn read_worker(worker: &mut WorkerConfig, node: &Node, report: &mut Report) {
     for entry in report.entries(node) {
         if !set(LIMITS, &mut worker.limits, entry, report)
             && !set(WORKER, worker, entry, report)

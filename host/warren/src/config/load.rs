@@ -105,7 +105,9 @@ pub(super) fn merge(
         read_file(&mut draft, &path, &content, &mut report);
         draft.config.source = Source::File(path);
     }
-    read_environment(&mut draft, &sources.environment, &mut report);
+    if !sources.alone {
+        read_environment(&mut draft, &sources.environment, &mut report);
+    }
     for given in &sources.options {
         let node = Node::under(given.key, &Place::Option(given.option), &given.text);
         keys::read(&mut draft, &node, &[], &mut report);
@@ -140,6 +142,7 @@ pub(super) fn find_file(
     default: &Path,
 ) -> Result<Option<(PathBuf, String)>, Mistake> {
     let named = match (&sources.file, variable(&sources.environment, FILE_VARIABLE)) {
+        (None, _) if sources.alone => return Ok(None),
         (Some(path), _) => Some((path.clone(), Place::Option("--config"))),
         (None, Some(path)) => Some((path.into(), Place::Variable(FILE_VARIABLE.to_owned()))),
         (None, None) => None,

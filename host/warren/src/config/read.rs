@@ -88,7 +88,7 @@ pub(super) fn names<T>(keys: &[Key<T>]) -> impl Iterator<Item = &'static str> {
 }
 
 /// The name that was probably meant: another letter case, or one or two slips.
-pub(super) fn closest<'a>(written: &str, known: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn closest<'a>(written: &str, known: &[&'a str]) -> Option<&'a str> {
     const MOST_SLIPS: usize = 2;
     let written = written.to_ascii_lowercase().replace('-', "_");
     known

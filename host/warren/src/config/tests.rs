@@ -53,6 +53,7 @@ fn with(environment: &[(&str, &str)], options: &[(&'static str, &'static str, &s
             })
             .collect(),
         without_secrets: false,
+        alone: false,
     }
 }
 

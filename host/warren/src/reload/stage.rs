@@ -22,26 +22,26 @@ use crate::{
 const SETTLE_WINDOW: usize = 64;
 
 /// Who serves what, and the rules for changing it.
-pub(super) struct Stage {
+pub(crate) struct Stage {
     host: Arc<Host>,
     equipment: Arc<Equipment>,
 }
 
 /// What was made of a plugin.
-pub(super) struct Placed {
+pub(crate) struct Placed {
     /// `loaded` or `swapped`.
-    pub(super) what: &'static str,
+    pub(crate) what: &'static str,
     /// What serves now.
-    pub(super) version: Arc<Version>,
+    pub(crate) version: Arc<Version>,
 }
 
 /// Why a file does not serve.
-pub(super) struct Rejection {
+pub(crate) struct Rejection {
     /// `read`, `validate`, `compile`, `link`, `probe`, `claim`, `grant`, `warm` or `join`.
-    pub(super) step: &'static str,
-    pub(super) error: String,
+    pub(crate) step: &'static str,
+    pub(crate) error: String,
     /// The type that another file serves: it may become free.
-    pub(super) wanted: Option<WorkerType>,
+    pub(crate) wanted: Option<WorkerType>,
 }
 
 impl From<LoadError> for Rejection {
@@ -65,7 +65,7 @@ impl From<NotGranted> for Rejection {
 }
 
 impl Stage {
-    pub(super) fn new(host: Arc<Host>, equipment: Arc<Equipment>) -> Self {
+    pub(crate) fn new(host: Arc<Host>, equipment: Arc<Equipment>) -> Self {
         Self { host, equipment }
     }
 
@@ -77,7 +77,7 @@ impl Stage {
     /// Puts a plugin to work. `yielding` are the files that give way: those that have just
     /// disappeared, and at the start those that come after this one. Whoever takes over the type of
     /// one of them continues its worker.
-    pub(super) async fn put(
+    pub(crate) async fn put(
         &mut self,
         file: &Path,
         plugin: Plugin,

@@ -41,14 +41,18 @@ enum Look {
 /// # Errors
 /// When logging is set up already.
 pub fn init(log: &Log, stderr_is_terminal: bool) -> Result<(), TryInitError> {
-    // https://no-color.org: set, and not empty.
-    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     subscriber(
         log,
-        look(log.format, stderr_is_terminal, no_color),
+        look(log.format, stderr_is_terminal, wants_no_colour()),
         progress::stderr,
     )
     .try_init()
+}
+
+/// Whether the person at the terminal wants no colours, whatever is written there.
+pub(crate) fn wants_no_colour() -> bool {
+    // https://no-color.org: set, and not empty.
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
 
 fn look(format: LogFormat, stderr_is_terminal: bool, no_color: bool) -> Look {
