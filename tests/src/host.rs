@@ -418,14 +418,20 @@ impl Host {
 /// When it is not built; the text says how to.
 #[must_use]
 pub fn plugin(name: &str) -> Vec<u8> {
-    let built = repository().join("guests/target/wasm32-wasip2/release");
-    match fs::read(built.join(format!("{name}.wasm"))) {
+    match fs::read(plugin_file(name)) {
         Ok(bytes) => bytes,
         Err(error) => panic!(
             "the plugin {name} is not built ({error}): run `cargo build --release --workspace` in \
              guests/"
         ),
     }
+}
+
+/// Where a built plugin is.
+#[must_use]
+pub fn plugin_file(name: &str) -> PathBuf {
+    let built = repository().join("guests/target/wasm32-wasip2/release");
+    built.join(format!("{name}.wasm"))
 }
 
 /// The root of the checkout.
