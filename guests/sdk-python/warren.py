@@ -18,9 +18,7 @@ it waits, and others run meanwhile.
 from __future__ import annotations
 
 import json as _json
-import sys as _sys
 import time as _time
-import traceback as _traceback
 from contextlib import contextmanager as _contextmanager
 from datetime import date as _date, datetime as _datetime, timezone as _timezone
 from decimal import Decimal as _Decimal
@@ -365,9 +363,6 @@ class _Handler:
             outcome = _handle(Job(job))
         except WorkerError as error:
             failure = _failure(error)
-        except BaseException:
-            _last_words()
-            raise
         else:
             if isinstance(outcome, (_types.Outcome_Done, _types.Outcome_Forward, _types.Outcome_Route)):
                 return outcome
@@ -390,12 +385,6 @@ def _failure(error: WorkerError) -> _types.Failure:
         return _types.Failure_Reject(reason)
     after_ms = None if error.after is None else max(0, round(error.after * 1000))
     return _types.Failure_Retry(_types.Retry(after_ms=after_ms, reason=reason))
-
-
-def _last_words() -> None:
-    """What is not caught is written by the interpreter, too, but not in every case before the trap."""
-    _traceback.print_exc()
-    _sys.stderr.flush()
 
 
 # ---- What a worker may ask the host ----
