@@ -27,7 +27,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    Site, eventually,
+    LIMIT, Site, eventually, eventually_within,
     http::{Client, Response},
 };
 
@@ -251,8 +251,16 @@ impl Host {
     /// # Panics
     /// When it does not.
     pub async fn ready(&self) {
+        self.ready_within(LIMIT).await;
+    }
+
+    /// As [`Host::ready`], where what is built or compiled first takes long.
+    ///
+    /// # Panics
+    /// When it is not ready after `limit`.
+    pub async fn ready_within(&self, limit: Duration) {
         let mut last = String::new();
-        eventually("the host is ready", async || {
+        eventually_within(limit, "the host is ready", async || {
             let response = self.admin("/readyz").await;
             if response.text() != last {
                 last = response.text();

@@ -17,8 +17,32 @@ use lapin::{
 use crate::{Broker, VirtualHost, broker, eventually, peer::PEER_TYPE};
 
 /// The types of every plugin that the tests run in a host, and of the tests' own worker.
-const WORKER_TYPES: [&str; 11] = [
-    "WA", "WB", "WD", "FE", "FS", "FX", "FH", "FI", "FK", "FV", PEER_TYPE,
+const WORKER_TYPES: [&str; 25] = [
+    "WA",
+    "WB",
+    "WD",
+    "FE",
+    "FS",
+    "FX",
+    "FH",
+    "FI",
+    "FK",
+    "FV",
+    "FRONT",
+    "ORDERS",
+    "PRICING",
+    "INVOICE",
+    "LABEL",
+    "RIDES",
+    "DISPATCH",
+    "PAYMENT",
+    "NOTIFY",
+    "LANG-RUST",
+    "LANG-JS",
+    "LANG-TS",
+    "LANG-PYTHON",
+    "LANG-C",
+    PEER_TYPE,
 ];
 
 /// A bus for the hosts of one test.
