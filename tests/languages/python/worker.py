@@ -58,7 +58,7 @@ DEEDS = {
     "exit": leave,
     "call": lambda job: forward(bus.call("NOBODY:*", {})),
     "send": send,
-    "sql": lambda job: forward(sql.query("SELEC 1")),
+    "sql": lambda job: forward(sql.query("SELECT FROM")),
     "data": lambda job: forward(job.json({"missing": str})),
     "size": lambda job: forward("x" * 200 * 1024),
     "route": lambda job: route("not a stop", {}),

@@ -40,7 +40,7 @@ static warren_end handle(const warren_job *job) {
         return refused == NULL ? warren_done() : warren_reject(refused);
     }
     if (strcmp(deed, "sql") == 0) {
-        worker_string_t statement = warren_string("SELEC 1");
+        worker_string_t statement = warren_string("SELECT FROM");
         warren_worker_sql_list_value_t none = {NULL, 0};
         warren_worker_sql_rows_t rows;
         warren_worker_sql_error_t error;

@@ -42,7 +42,7 @@ impl Worker for Failing {
                 Ok(Outcome::Done)
             }
             "sql" => {
-                sql::query("SELEC 1", &params![])?;
+                sql::query("SELECT FROM", &params![])?;
                 Ok(Outcome::Done)
             }
             "data" => Outcome::forward(&job.json::<Other>()?.missing),

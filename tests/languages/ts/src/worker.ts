@@ -29,7 +29,7 @@ const deeds: Record<string, (job: Job) => Outcome> = {
         bus.send("not a stop", {});
         return forward({});
     },
-    sql: () => forward(sql.query("SELEC 1")),
+    sql: () => forward(sql.query("SELECT FROM")),
     data: (job) => forward(job.json({ missing: String })),
     size: () => forward("x".repeat(200 * 1024)),
     route: () => route("not a stop", {}),
