@@ -29,6 +29,7 @@ use tempfile::TempDir;
 use crate::{
     LIMIT, Site, eventually, eventually_within,
     http::{Client, Response},
+    tools,
 };
 
 /// How a host is to be started. It runs with what [`Setup::new`] says unless told otherwise.
@@ -147,7 +148,7 @@ impl Setup {
     #[must_use]
     pub fn with_dev(mut self, guests: &Path) -> Self {
         self.command = vec!["dev".to_owned(), guests.to_string_lossy().into_owned()];
-        self
+        self.with_variable("WARREN_TOOLS", &tools().to_string_lossy())
     }
 
     /// A further folder for `warren dev`.

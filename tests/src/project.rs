@@ -5,9 +5,27 @@
     reason = "a test whose plugin cannot be built has failed"
 )]
 
-use std::{env, fs, fs::File, process::Command};
+use std::{
+    env, fs,
+    fs::File,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use crate::host::{binary, repository};
+
+/// The folder in which tests keep the tools that they have installed, for the next ones
+/// (`WARREN_TOOLS`).
+///
+/// # Panics
+/// When the program is in no folder of built things.
+#[must_use]
+pub fn tools() -> PathBuf {
+    let program = binary();
+    let target = program.parent().and_then(Path::parent);
+    let target = target.unwrap_or_else(|| panic!("{} is in no folder", program.display()));
+    target.join("worker-tools")
+}
 
 /// The plugin of a folder with a `worker.toml`, by its path in the repository and its name. Built where it
 /// is not, or not of these sources; tests of other processes wait meanwhile.
@@ -19,7 +37,9 @@ pub async fn built(folder: &str, name: &str) -> Vec<u8> {
     let work = tokio::task::spawn_blocking(move || {
         let turn = File::create(env::temp_dir().join("warren-tests-build.lock"))
             .and_then(|file| file.lock().map(|()| file));
-        let ran = Command::new(binary()).arg("build").arg(&folder).output();
+        let mut build = Command::new(binary());
+        build.arg("build").arg(&folder).env("WARREN_TOOLS", tools());
+        let ran = build.output();
         drop(turn);
         match ran {
             Ok(ran) if ran.status.success() => {

@@ -2,7 +2,8 @@
 //! plugin of before.
 
 use std::{
-    fs,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -67,6 +68,8 @@ pub async fn build(project: &Project, workshop: &Workshop) -> Result<Built, Erro
         Language::Python => python::tools(),
         _ => javascript::tools(),
     };
+    // Another build of the same project would write the same files.
+    let _turn = turn(&work.folder).await?;
     let inputs = fingerprint::of(project, &tools)?;
     let stamp = output.with_file_name(format!(".{}.inputs", manifest.name));
     if let Some(digest) = fingerprint::of_file(&output)
@@ -74,7 +77,6 @@ pub async fn build(project: &Project, workshop: &Workshop) -> Result<Built, Erro
     {
         return Ok(built(vec![output], true));
     }
-    fs::create_dir_all(&work.folder).map_err(Error::writing(&work.folder))?;
     let component = match manifest.language {
         Language::C => c::build(&work).await?,
         Language::Python => python::build(&work).await?,
@@ -84,6 +86,20 @@ pub async fn build(project: &Project, workshop: &Workshop) -> Result<Built, Erro
     let digest = fingerprint::of_file(&output).unwrap_or_default();
     replace(&stamp, format!("{inputs}\n{digest}\n").as_bytes())?;
     Ok(built(vec![output], false))
+}
+
+/// The turn to work in a folder, which is made where it is not there. The system ends the turn with the
+/// file, also when the process is killed.
+pub(crate) async fn turn(folder: &Path) -> Result<File, Error> {
+    let place = folder.to_owned();
+    let locked = tokio::task::spawn_blocking(move || {
+        fs::create_dir_all(&place)?;
+        let file = File::create(place.join(".lock"))?;
+        file.lock()?;
+        Ok(file)
+    });
+    let turn = locked.await.map_err(io::Error::other).flatten();
+    turn.map_err(Error::writing(folder))
 }
 
 /// Writes beside a file and renames, so that nobody sees half of one.

@@ -10,6 +10,7 @@ use std::{
 
 use crate::{
     Error, Workshop,
+    build::turn,
     process::{Tool, command},
 };
 
@@ -121,15 +122,7 @@ async fn begin(
             set.size
         ),
     );
-    let tools = workshop.tools.clone();
-    fs::create_dir_all(&tools).map_err(Error::writing(&tools))?;
-    let locked = tokio::task::spawn_blocking(move || {
-        let file = File::create(tools.join(".lock"))?;
-        file.lock()?;
-        Ok(file)
-    });
-    let turn = locked.await.map_err(std::io::Error::other).flatten();
-    let turn = turn.map_err(Error::writing(&workshop.tools))?;
+    let turn = turn(&workshop.tools).await?;
     // Somebody else may have installed it in the meantime.
     if is_complete() {
         return Ok(None);

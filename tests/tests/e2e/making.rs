@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use warren_tests::{
     Command, Host, Ran, Setup, Site, VirtualHost, eventually_within,
-    host::{binary, plugin, repository},
+    host::{plugin, repository},
+    tools,
 };
 
 use crate::has;
@@ -304,12 +305,6 @@ fn lend_built_crates(folder: &Path) {
             .status();
         assert!(copied.unwrap().success(), "copying {built}");
     }
-}
-
-/// The tools that tests have installed, kept for the next ones.
-fn tools() -> PathBuf {
-    let target = binary().parent().and_then(Path::parent).unwrap().to_owned();
-    target.join("worker-tools")
 }
 
 async fn call(site: &Site, host: &Host, data: Value) -> Ran {

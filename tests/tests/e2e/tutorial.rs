@@ -12,7 +12,7 @@ use std::{
 
 use warren_tests::{
     host::{binary, repository},
-    try_within,
+    tools, try_within,
 };
 
 /// Tools are installed, a first worker built and, if it is CPython, compiled.
@@ -146,6 +146,7 @@ impl Place {
             .env("PATH", &self.path)
             .env("WARREN_ADMIN", &self.admin)
             .env("WARREN_HTTP", &self.http)
+            .env("WARREN_TOOLS", tools())
             .stdin(Stdio::null());
         bash
     }
