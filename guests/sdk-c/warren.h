@@ -58,8 +58,8 @@ const char *warren_json_text(const warren_payload *data, const char *name);
 bool warren_json_number(const warren_payload *data, const char *name, double *number);
 /* A text as JSON, with its quotation marks. */
 const char *warren_json_quote(const char *text);
-/* Texts one after the other, the last one NULL. */
-const char *warren_concat(const char *first, ...);
+/* Texts one after the other, the last one NULL: a NULL before, such as a member that is not there, ends it. */
+const char *warren_concat(const char *first, ...) __attribute__((sentinel));
 /* A text of the binding, with a zero byte at its end. */
 const char *warren_text(worker_string_t text);
 /* A text for the binding, which does not copy it. */
@@ -69,7 +69,7 @@ void *warren_alloc(size_t size);
 
 /* Sends JSON to a stop (`TYPE:*` or a worker id) when the run has succeeded. Returns NULL, or why it was
  * refused. */
-const char *warren_send(const char *stop, const char *json);
+const char *warren_send(const char *stop, const char *json) __attribute__((warn_unused_result));
 
 /* What came of a call. */
 typedef struct {

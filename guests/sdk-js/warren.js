@@ -201,6 +201,9 @@ class Job {
 let workerType = "";
 
 export function worker({ type, summary, version = "0.1.0", accepts = [], annotations = {}, handle, treatError }) {
+    for (const [name, value] of Object.entries({ type, summary, handle })) {
+        if (value === undefined) throw new TypeError(`worker({ … }) lacks \`${name}\``);
+    }
     workerType = type;
     const description = { workerType: type, version, summary, accepts, annotations: Object.entries(annotations) };
     return {
@@ -226,7 +229,8 @@ function run(id, work, told) {
         throw error instanceof Error ? error : new Error(`thrown: ${String(error)}`);
     } finally {
         // An instance that still holds a resource of the host would not be used again.
-        for (const resource of held.splice(0)) resource[Symbol.dispose]?.();
+        buckets.clear();
+        for (const resource of [...held]) release(resource);
     }
 }
 
@@ -250,10 +254,18 @@ function milliseconds(value) {
     return value === undefined || value === null ? undefined : Math.max(0, Math.ceil(Number(value) || 0));
 }
 
-const held = [];
+const held = new Set();
+const buckets = new Map();
+
 function hold(resource) {
-    held.push(resource);
+    held.add(resource);
     return resource;
+}
+
+/** Gives a resource of the host back. A run may hold so many at a time. */
+function release(resource) {
+    held.delete(resource);
+    resource[Symbol.dispose]?.();
 }
 
 // ---- What a worker may ask the host. ----
@@ -341,6 +353,8 @@ export const sql = {
                     raw.rollback();
                 } catch {}
                 if (error.code !== "conflict" || n === MAX_TRANSACTIONS) throw error;
+            } finally {
+                release(raw);
             }
         }
     },
@@ -364,7 +378,11 @@ class Bucket {
 
     getText(key) {
         const value = this.get(key);
-        return value && utf8.decode(value);
+        try {
+            return value && utf8.decode(value);
+        } catch {
+            throw new Reject(`the value under the key \`${key}\` is no text`);
+        }
     }
 
     getJson(key) {
@@ -406,6 +424,8 @@ class Bucket {
         let cas = hold(asking(KeyValueError, () => rawAtomics.Cas.new(this.#raw, key)));
         for (let n = 0; n < MAX_UPDATES; n++) {
             const value = bytesOf(change(asking(KeyValueError, () => cas.current()) ?? undefined));
+            // The host takes it, whatever comes of it.
+            held.delete(cas);
             try {
                 rawAtomics.swap(cas, value);
                 return value;
@@ -450,7 +470,11 @@ function parsed(key, bytes) {
 
 export const keyvalue = {
     open(name = "") {
-        return new Bucket(hold(asking(KeyValueError, () => rawStore.open(name))));
+        // One handle for each name and run.
+        if (!buckets.has(name)) {
+            buckets.set(name, new Bucket(hold(asking(KeyValueError, () => rawStore.open(name)))));
+        }
+        return buckets.get(name);
     },
 };
 

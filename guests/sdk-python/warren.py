@@ -628,7 +628,8 @@ class log:
     @staticmethod
     def _line(level, message: object) -> None:
         context = _description.worker_type if _description else ""
-        _logging.log(level, context, str(message))
+        text = str(message).encode("utf-8", "replace").decode()
+        _logging.log(level, context, text)
 
     @staticmethod
     def trace(message: object) -> None:
@@ -657,7 +658,7 @@ class metrics:
     @staticmethod
     def count(name: str, by: int = 1, **labels: Any) -> None:
         """Adds to a counter; its name ends with ``_total``."""
-        _metrics.count(name, _labels(labels), by)
+        _metrics.count(name, _labels(labels), max(0, int(by)))
 
     @staticmethod
     def observe(name: str, value: float, **labels: Any) -> None:

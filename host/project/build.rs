@@ -38,7 +38,7 @@ fn main() -> io::Result<()> {
     fs::write(Path::new(&of("OUT_DIR")?).join("embedded.rs"), table)
 }
 
-/// Adds a file, or all that a folder holds. What is not there yet is left out.
+/// Adds a file, or all that a folder holds.
 fn take(from: &Path, to: &str, is_template: bool, table: &mut String) -> io::Result<()> {
     let mut entries = match fs::read_dir(from) {
         Ok(entries) => entries.collect::<io::Result<Vec<_>>>()?,
@@ -46,7 +46,6 @@ fn take(from: &Path, to: &str, is_template: bool, table: &mut String) -> io::Res
             return writeln!(table, "({to:?}, include_bytes!({from:?})),")
                 .map_err(io::Error::other);
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     };
     entries.sort_by_key(fs::DirEntry::file_name);

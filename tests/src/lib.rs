@@ -27,7 +27,7 @@ pub use command::{Command, Ran};
 pub use host::{Host, Setup};
 pub use node_peer::{NodePeer, NodeTrio};
 pub use peer::{Answer, Peer, Taken, past_ms};
-pub use project::{built, tools};
+pub use project::{BUILT_GUESTS, built, copy_built, tools};
 pub use redis::Redis;
 pub use site::{DeadLetter, Site};
 pub use variant::{digest_of, variant};

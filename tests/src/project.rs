@@ -6,7 +6,7 @@
 )]
 
 use std::{
-    env, fs,
+    fs,
     fs::File,
     path::{Path, PathBuf},
     process::Command,
@@ -27,6 +27,34 @@ pub fn tools() -> PathBuf {
     target.join("worker-tools")
 }
 
+/// Where cargo puts what it builds of the guests, below its folder for that.
+pub const BUILT_GUESTS: [&str; 2] = ["release", "wasm32-wasip2/release"];
+
+/// Copies what cargo has built of the guests, while it builds nothing there.
+///
+/// # Panics
+/// When it cannot be copied.
+pub fn copy_built(part: &str, to: &Path) {
+    let from = repository().join("guests/target").join(part);
+    let turn = File::open(from.join(".cargo-lock")).and_then(|file| {
+        file.lock_shared()?;
+        Ok(file)
+    });
+    let turn = turn.unwrap_or_else(|error| panic!("the lock of {}: {error}", from.display()));
+    let made = to.parent().map_or(Ok(()), fs::create_dir_all);
+    made.unwrap_or_else(|error| panic!("{}: {error}", to.display()));
+    let copied = Command::new("cp")
+        .args(["-a", "--reflink=auto"])
+        .args([from.as_path(), to])
+        .status();
+    drop(turn);
+    assert!(
+        copied.is_ok_and(|status| status.success()),
+        "copying {}",
+        from.display()
+    );
+}
+
 /// The plugin of a folder with a `worker.toml`, by its path in the repository and its name. Built where it
 /// is not, or not of these sources; tests of other processes wait meanwhile.
 ///
@@ -35,8 +63,10 @@ pub fn tools() -> PathBuf {
 pub async fn built(folder: &str, name: &str) -> Vec<u8> {
     let (folder, name) = (repository().join(folder), name.to_owned());
     let work = tokio::task::spawn_blocking(move || {
-        let turn = File::create(env::temp_dir().join("warren-tests-build.lock"))
-            .and_then(|file| file.lock().map(|()| file));
+        // Those of one folder take turns by themselves; so many compilers at once would only wait.
+        let turn = File::create(tools().with_extension("lock"))
+            .and_then(|file| file.lock().map(|()| file))
+            .map_err(|error| format!("waiting for a turn: {error}"))?;
         let mut build = Command::new(binary());
         build.arg("build").arg(&folder).env("WARREN_TOOLS", tools());
         let ran = build.output();

@@ -48,6 +48,7 @@ pub async fn build(project: &Project, workshop: &Workshop) -> Result<Built, Erro
         return Ok(built(files, is_unchanged));
     };
     if manifest.language == Language::Rust {
+        let _turn = turn(&project.folder.join("build/.work")).await?;
         // Cargo knows by itself what is unchanged, and which crates outside of the folder count.
         let (component, is_unchanged) = rust::build_one(project, workshop).await?;
         let content = fs::read(&component).map_err(Error::reading(&component))?;
@@ -85,7 +86,28 @@ pub async fn build(project: &Project, workshop: &Workshop) -> Result<Built, Erro
     replace(&output, &component)?;
     let digest = fingerprint::of_file(&output).unwrap_or_default();
     replace(&stamp, format!("{inputs}\n{digest}\n").as_bytes())?;
+    remove_others(&output)?;
     Ok(built(vec![output], false))
+}
+
+/// Removes the plugins that the project had under other names, which its stamps tell.
+fn remove_others(output: &Path) -> Result<(), Error> {
+    let (Some(folder), Some(own)) = (output.parent(), output.file_stem()) else {
+        return Ok(());
+    };
+    let entries = fs::read_dir(folder).map_err(Error::reading(folder))?;
+    for stamp in entries.flatten().map(|entry| entry.path()) {
+        let name = stamp.file_name().unwrap_or_default().to_string_lossy();
+        let name = name
+            .strip_prefix('.')
+            .and_then(|name| name.strip_suffix(".inputs"));
+        if let Some(name) = name.filter(|name| own != *name) {
+            // It may have been removed by hand.
+            let _ = fs::remove_file(folder.join(format!("{name}.wasm")));
+            fs::remove_file(&stamp).map_err(Error::writing(&stamp))?;
+        }
+    }
+    Ok(())
 }
 
 /// The turn to work in a folder, which is made where it is not there. The system ends the turn with the

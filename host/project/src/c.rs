@@ -152,7 +152,9 @@ async fn run(work: &Work<'_>, command: tokio::process::Command) -> Result<String
     Err(if is_incomplete {
         tool(work, "a part of clang for WebAssembly").missing()
     } else {
-        tool(work, "clang").failed(ran.text)
+        let hint = "there is no worker in it: end a source with WARREN_WORKER(...)";
+        let failed = tool(work, "clang").failed(ran.text);
+        failed.with_hint("exports_warren_worker_descriptor_describe", hint)
     })
 }
 

@@ -53,16 +53,27 @@ pub enum Error {
         project: String,
     },
     /// A file cannot be read or written.
-    #[error("{what}: {source}")]
+    #[error("{what}: {cause}")]
     Io {
         /// What was tried.
         what: String,
         /// Why it failed.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
 impl Error {
+    /// The same, with a remedy where the tool's text has this sign.
+    pub(crate) fn with_hint(mut self, sign: &str, hint: &str) -> Self {
+        if let Self::Failed { text, .. } = &mut self
+            && text.contains(sign)
+        {
+            text.push('\n');
+            text.push_str(hint);
+        }
+        self
+    }
+
     /// Whether the sources are at fault, so that another try makes sense as soon as they change.
     #[must_use]
     pub fn is_of_the_sources(&self) -> bool {
@@ -82,7 +93,7 @@ impl Error {
 
     fn doing(verb: &str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let what = format!("{verb} {}", path.display());
-        move |source| Self::Io { what, source }
+        move |cause| Self::Io { what, cause }
     }
 }
 

@@ -26,7 +26,13 @@ impl Project {
     pub fn folders(&self) -> Vec<PathBuf> {
         let mut folders = vec![self.folder.clone()];
         if let Some(manifest) = &self.manifest {
-            let beside = [&manifest.wit, &manifest.sdk].map(|path| path.canonicalize());
+            // A file that begins a worker elsewhere has what it uses beside it.
+            let source = match manifest.source.is_dir() {
+                true => Some(manifest.source.as_path()),
+                false => manifest.source.parent(),
+            };
+            let beside = [Some(manifest.wit.as_path()), Some(&manifest.sdk), source];
+            let beside = beside.map(|path| path.unwrap_or(&self.folder).canonicalize());
             let own = self.folder.canonicalize().unwrap_or_default();
             folders.extend(
                 beside
@@ -53,6 +59,12 @@ impl Project {
 /// # Errors
 /// When there is none, or a `worker.toml` has mistakes.
 pub fn find(folder: &Path) -> Result<Vec<Project>, Error> {
+    if !folder.is_dir() {
+        return Err(Error::Refused(format!(
+            "there is no folder {}; name the folder of a worker, or make one: warren new NAME",
+            folder.display()
+        )));
+    }
     if let Some(project) = at(folder)? {
         return Ok(vec![project]);
     }

@@ -12,12 +12,21 @@ use sha2::{Digest, Sha256};
 
 use crate::{Error, Project};
 
-/// What is built, fetched or kept beside the sources.
-const NO_SOURCES: [&str; 4] = ["build", "target", "node_modules", "__pycache__"];
+/// What is fetched or left wherever sources are.
+const NO_SOURCES: [&str; 2] = ["node_modules", "__pycache__"];
 
-/// What is at the top of a project and of no part in its plugin: tests, and the files of a host that is
-/// started there.
-const KEPT_BESIDE: [&str; 4] = ["tests", "warren.toml", "data", "plugins"];
+/// What is at the top of a project and of no part in its plugin: what is built, tests, and the files of a
+/// host that is started there.
+const KEPT_BESIDE: [&str; 6] = ["build", "target", "tests", "warren.toml", "data", "plugins"];
+
+/// How plugins are made: other options of a tool make another plugin.
+const RECIPES: [&[u8]; 5] = [
+    include_bytes!("c.rs"),
+    include_bytes!("component.rs"),
+    include_bytes!("javascript.rs"),
+    include_bytes!("python.rs"),
+    include_bytes!("typescript.rs"),
+];
 
 /// Whether a change of this file, in a project of this folder, can change the plugin. Not: what is
 /// hidden, what tools and editors write, texts for people, tests and what belongs to a host.
@@ -48,6 +57,9 @@ pub(crate) fn of(project: &Project, tools: &str) -> Result<String, Error> {
     };
     add(env!("CARGO_PKG_VERSION").as_bytes());
     add(tools.as_bytes());
+    for recipe in RECIPES {
+        add(recipe);
+    }
     for folder in project.folders() {
         let mut files = BTreeSet::new();
         collect(&folder, &folder, &mut files).map_err(Error::reading(&folder))?;
@@ -125,5 +137,6 @@ mod tests {
         check("warren.toml", false);
         check("data/dev/plugins/greeter.wasm", false);
         check("src/data/towns.json", true);
+        check("src/build/steps.js", true);
     }
 }

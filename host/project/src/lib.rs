@@ -6,8 +6,9 @@
 //! one file: `rust`, `javascript`, `typescript`, `python`, `c`.
 //!
 //! Invariants: nothing here reads the environment or asks a person: paths and what may be done are
-//! handed in as a [`Workshop`]. A build that fails leaves the plugin of before as it was. Nothing is
-//! installed outside of the folder for tools but a target of rustup, and nothing at all offline.
+//! handed in as a [`Workshop`]. A build that fails leaves the plugin of before as it was. Tools go
+//! into their own folder; beside it only a target of rustup is added, and what cargo and pip fetch for a
+//! project. Offline, nothing is fetched.
 
 mod build;
 mod c;
@@ -33,5 +34,5 @@ pub use error::Error;
 pub use find::{Project, find};
 pub use fingerprint::is_source;
 pub use language::Language;
-pub use manifest::{MANIFEST, Manifest};
+pub use manifest::{MANIFEST, Manifest, check_name};
 pub use workshop::{Event, Workshop};

@@ -102,8 +102,11 @@ impl Manifest {
     }
 }
 
-/// A name is that of a file, of a crate and of a module.
-pub(crate) fn check_name(name: &str) -> Result<(), String> {
+/// Whether this can be the name of a worker, which is that of a file, of a crate and of a module.
+///
+/// # Errors
+/// A text that says what can.
+pub fn check_name(name: &str) -> Result<(), String> {
     let begins = name.starts_with(|c: char| c.is_ascii_lowercase());
     let known = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
     if begins && name.chars().all(known) && name.len() <= 63 {

@@ -31,6 +31,8 @@ pub(crate) fn command(folder: &Path, program: impl AsRef<OsStr>) -> Command {
         .current_dir(folder)
         // A build of a worker must not inherit what the host was built with.
         .env_remove("CARGO_TARGET_DIR")
+        // Tools in Rust would show where they failed, and not what.
+        .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -46,7 +48,7 @@ impl Tool<'_> {
             io::ErrorKind::NotFound => self.missing(),
             _ => Error::Io {
                 what: format!("{}: running {}", self.project, self.name),
-                source: error,
+                cause: error,
             },
         })?;
         let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -80,7 +82,12 @@ impl Tool<'_> {
         Error::Failed {
             project: self.project.to_owned(),
             tool: self.name.to_owned(),
-            text: text.into().trim_end().to_owned(),
+            text: without_stack_of_node(&text.into()).trim_end().to_owned(),
         }
     }
+}
+
+/// A program of Node that starts another one, which has said what is wrong, has nothing to add.
+fn without_stack_of_node(text: &str) -> &str {
+    text.split("\nnode:").next().unwrap_or(text)
 }

@@ -50,7 +50,8 @@ pub(crate) async fn build(work: &Work<'_>) -> Result<Vec<u8>, Error> {
         .arg("--wit-path")
         .arg(absolute(&manifest.wit)?)
         .args(["--world", &manifest.world, "componentize"])
-        .env_remove("VIRTUAL_ENV");
+        // Without it, the packages of this machine would get in.
+        .env("VIRTUAL_ENV", &environment);
     for folder in [
         Some(folder.to_owned()),
         Some(manifest.sdk.clone()),
@@ -64,7 +65,13 @@ pub(crate) async fn build(work: &Work<'_>) -> Result<Vec<u8>, Error> {
     componentize.arg("--output").arg(&component).arg(module);
     work.workshop
         .step(name, "making a component with componentize-py");
-    tool("componentize-py").build(componentize).await?;
+    let said = tool("componentize-py").build(componentize).await;
+    said.map_err(|error| {
+        error.with_hint(
+            "has no attribute 'Descriptor'",
+            "there is no worker in it: put @warren.worker(...) before the function that runs jobs",
+        )
+    })?;
     fs::read(&component).map_err(Error::reading(Path::new(&component)))
 }
 
@@ -77,7 +84,10 @@ async fn packages(work: &Work<'_>, python: &Path) -> Result<Option<PathBuf>, Err
     };
     let folder = work.folder.join("site");
     let mark = folder.join(".requirements");
-    if fs::read_to_string(&mark).is_ok_and(|installed| installed == wanted) {
+    // Options name other files, of which nothing is known here.
+    let text = fs::read_to_string(&requirements).map_err(Error::reading(&requirements))?;
+    let is_all = !text.lines().any(|line| line.trim_start().starts_with('-'));
+    if is_all && fs::read_to_string(&mark).is_ok_and(|installed| installed == wanted) {
         return Ok(Some(folder));
     }
     if work.workshop.offline {

@@ -33,7 +33,7 @@ pub(crate) async fn build(
         .arg("--message-format=json-render-diagnostics")
         .stderr(Stdio::inherit());
     if workshop.offline {
-        build.arg("--offline");
+        build.arg("--offline").env("RUSTUP_AUTO_INSTALL", "0");
     }
     workshop.tool(&project.name, "building with cargo");
     let ran = cargo.run(build).await?;
@@ -77,6 +77,9 @@ fn tool<'a>(project: &'a Project, name: &'a str) -> Tool<'a> {
 async fn ensure_target(project: &Project, workshop: &Workshop) -> Result<(), Error> {
     let mut rustc = command(&project.folder, "rustc");
     rustc.args(["--print", "sysroot"]).stderr(Stdio::inherit());
+    if workshop.offline {
+        rustc.env("RUSTUP_AUTO_INSTALL", "0");
+    }
     let sysroot = tool(project, "Rust").run(rustc).await?;
     let sysroot = String::from_utf8_lossy(&sysroot.out).trim().to_owned();
     let libraries = Path::new(&sysroot)

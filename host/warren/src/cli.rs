@@ -79,7 +79,7 @@ A single folder may bring its configuration along: its warren.toml counts unless
 names another one.")]
     Dev {
         /// The folders of projects: with a worker.toml, a Cargo workspace, or a folder of such
-        #[arg(default_value = "guests", value_name = "FOLDER")]
+        #[arg(default_value = ".", value_name = "FOLDER")]
         folders: Vec<PathBuf>,
         /// Fetch nothing from the network: no tools, and no packages
         #[arg(long)]
@@ -363,8 +363,8 @@ mod tests {
     }
 
     #[test]
-    fn dev_takes_the_folder_guests_unless_told_otherwise() {
-        for (line, expected) in [("warren dev", "guests"), ("warren dev mine", "mine")] {
+    fn dev_takes_this_folder_unless_told_otherwise() {
+        for (line, expected) in [("warren dev", "."), ("warren dev mine", "mine")] {
             let Command::Dev { folders, .. } = parse(line).unwrap() else {
                 panic!("not dev")
             };

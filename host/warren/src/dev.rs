@@ -56,7 +56,10 @@ pub async fn dev(mut config: Config, dev: Dev, shutdown: CancellationToken) -> a
         listen: making::lines(),
     };
     let mut plugins = Plugins::new(&config.plugins);
+    let mut watched = Vec::new();
     for project in &projects {
+        // Before its first build, so that a change during it is seen.
+        watched.push(sources::Sources::of(project));
         let built = tokio::select! {
             built = warren_project::build(project, &workshop) => built,
             () = shutdown.cancelled() => return Ok(()),
@@ -65,6 +68,9 @@ pub async fn dev(mut config: Config, dev: Dev, shutdown: CancellationToken) -> a
             Ok(built) => plugins.keep(project, built.files),
             Err(error) if error.is_of_the_sources() => {
                 say(&format!("{error}\n{}: waits for a change", project.name));
+                // What it was before goes on.
+                let before = project.output().filter(|file| file.is_file());
+                plugins.keep(project, before.into_iter().collect());
             }
             Err(error) => return Err(error.into()),
         }
@@ -75,20 +81,25 @@ pub async fn dev(mut config: Config, dev: Dev, shutdown: CancellationToken) -> a
     let link = Link::open(&config)?;
     let greeting = greeting(&dev.folders, &projects, &plugins, &config);
     let workbench = Arc::new((workshop, Mutex::new(plugins)));
-    // Ends with this function.
     let mut following = JoinSet::new();
-    for project in projects {
-        following.spawn(follow(project, workbench.clone()));
+    for (project, sources) in projects.into_iter().zip(watched) {
+        following.spawn(follow(project, sources, workbench.clone()));
     }
     let greet = move |addresses: Addresses| say(&greeting(&addresses));
-    run::run(config, link, engine, shutdown, greet).await
+    let ran = run::run(config, link, engine, shutdown, greet).await;
+    // A tool that is at work ends with its build.
+    following.shutdown().await;
+    ran
 }
 
 /// Builds a project at every change of its sources. A build that fails leaves the version before it
 /// serving.
-async fn follow(mut project: Project, workbench: Arc<(Workshop, Mutex<Plugins>)>) {
+async fn follow(
+    mut project: Project,
+    mut sources: sources::Sources,
+    workbench: Arc<(Workshop, Mutex<Plugins>)>,
+) {
     let (workshop, plugins) = workbench.as_ref();
-    let mut sources = sources::Sources::of(&project);
     loop {
         sources.changed().await;
         // Before the build, so that a change during it is seen; anew, because a folder may have been

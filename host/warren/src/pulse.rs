@@ -6,7 +6,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
     thread,
@@ -30,12 +30,23 @@ pub(crate) struct Pulse {
 pub(crate) struct Moment(u64);
 
 impl Pulse {
-    /// Begins to beat, on a thread of its own: the runtime's may all be busy. It ends with the last
-    /// handle.
+    /// The pulse of this process, which begins to beat with the first handle, on a thread of its own: the
+    /// runtime's may all be busy. It ends with the last one.
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub(crate) fn start() -> std::io::Result<Arc<Self>> {
+    pub(crate) fn of_process() -> std::io::Result<Arc<Self>> {
+        static BEATING: Mutex<Weak<Pulse>> = Mutex::new(Weak::new());
+        let mut beating = BEATING.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pulse) = beating.upgrade() {
+            return Ok(pulse);
+        }
+        let pulse = Self::start()?;
+        *beating = Arc::downgrade(&pulse);
+        Ok(pulse)
+    }
+
+    fn start() -> std::io::Result<Arc<Self>> {
         let pulse = Arc::new(Self::new());
         let beating = Arc::downgrade(&pulse);
         thread::Builder::new()

@@ -214,7 +214,7 @@ pub(crate) fn assemble(
         registry: Registry::default(),
         metrics,
         witness,
-        pulse: Pulse::start().context("starting a thread")?,
+        pulse: Pulse::of_process().context("starting a thread")?,
         judged: Notify::new(),
         longest_hold: config.longest_hold(),
         encoding: config.encoding,

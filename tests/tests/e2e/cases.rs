@@ -698,8 +698,8 @@ async fn what_cannot_be_tested_is_misuse_with_a_remedy() {
         ["there are no cases", "--cases"],
     );
     let unbuilt = test(".").with_file("worker.toml", "name = \"greeter\"\nlang = \"rust\"\n");
-    let ran = unbuilt.run().await.ended_with(64);
-    has(&ran.err, ["is not built", "greeter.wasm", "warren build"]);
+    let ran = unbuilt.with("--no-build").run().await.ended_with(64);
+    has(&ran.err, ["is not built", "greeter.wasm", "--no-build"]);
 }
 
 #[tokio::test]

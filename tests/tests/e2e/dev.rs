@@ -4,7 +4,7 @@ use std::{fs, path::Path, process::Command};
 
 use serde_json::json;
 use warren_tests::{
-    Host, Setup, Site, eventually,
+    BUILT_GUESTS, Host, Setup, Site, copy_built, eventually,
     host::{plugin, repository},
 };
 
@@ -59,10 +59,10 @@ fn copy_guests(to: &Path) {
         "guests/rest",
         "guests/pilot",
         "guests/db",
+        "guests/front",
         "guests/Cargo.toml",
         "guests/Cargo.lock",
-        "guests/target/release",
-        "guests/target/wasm32-wasip2/release",
+        "tests/languages/rust",
     ] {
         let place = to.join(folder);
         fs::create_dir_all(place.parent().unwrap()).unwrap();
@@ -72,6 +72,9 @@ fn copy_guests(to: &Path) {
             .arg(&place)
             .status();
         assert!(copied.unwrap().success(), "copying {folder}");
+    }
+    for built in BUILT_GUESTS {
+        copy_built(built, &to.join("guests/target").join(built));
     }
 }
 

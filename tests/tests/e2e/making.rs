@@ -4,16 +4,14 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command as Process,
     time::Duration,
 };
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use warren_tests::{
-    Command, Host, Ran, Setup, Site, VirtualHost, eventually_within,
-    host::{plugin, repository},
-    tools,
+    BUILT_GUESTS, Command, Host, Ran, Setup, Site, VirtualHost, copy_built, eventually_within,
+    host::plugin, tools,
 };
 
 use crate::has;
@@ -202,7 +200,8 @@ async fn a_missing_tool_is_named_with_what_gets_it() {
             let said = without("build --offline").run().await.ended_with(69);
             has(&said.err, ["run this once without --offline"]);
         }
-        assert!(!folder.join("build/greeter.wasm").exists());
+        let plugin = format!("build/{}-greeter.wasm", language.name);
+        assert!(!folder.join(plugin).exists());
     }
 }
 
@@ -295,15 +294,8 @@ impl Place {
 fn lend_built_crates(folder: &Path) {
     // Says what to do when they are not built.
     assert!(!plugin("pilot").is_empty());
-    for built in ["release", "wasm32-wasip2/release"] {
-        let to = folder.join("target").join(built);
-        fs::create_dir_all(to.parent().unwrap()).unwrap();
-        let copied = Process::new("cp")
-            .args(["-a", "--reflink=auto"])
-            .arg(repository().join("guests/target").join(built))
-            .arg(&to)
-            .status();
-        assert!(copied.unwrap().success(), "copying {built}");
+    for built in BUILT_GUESTS {
+        copy_built(built, &folder.join("target").join(built));
     }
 }
 

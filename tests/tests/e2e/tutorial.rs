@@ -41,9 +41,8 @@ struct Terminal(Child);
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // The shell and what it has started are a group of their own.
-        let group = format!("-{}", self.0.id());
-        let _ = Command::new("kill").args(["-INT", "--", &group]).status();
+        // The end of its input is the end of it, also when this process is killed.
+        drop(self.0.stdin.take());
         let _ = self.0.wait();
     }
 }
@@ -76,11 +75,12 @@ async fn in_rust() {
 async fn is_done(language: &str, source: &str) {
     let folder = tempfile::tempdir().unwrap();
     let path = env::var("PATH").unwrap();
+    let [admin, http] = free_addresses();
     let mut place = Place {
         folder: folder.path().to_owned(),
         path: format!("{}:{path}", binary().parent().unwrap().display()),
-        admin: free_address(),
-        http: free_address(),
+        admin,
+        http,
     };
     let mut terminals = Vec::new();
     let mut steps = steps(language, source).into_iter().peekable();
@@ -129,8 +129,13 @@ impl Place {
     }
 
     fn stay(&self, commands: &str) -> Terminal {
-        let mut bash = self.bash(commands);
-        bash.stdout(Stdio::null());
+        let script = format!(
+            "{commands} &\nread -r _\nkill -TERM $!\n\
+             for second in 1 2 3 4 5 6 7 8 9 10; do kill -0 $! 2>/dev/null || exit; sleep 1; done\n\
+             kill -KILL $!"
+        );
+        let mut bash = self.bash(&script);
+        bash.stdin(Stdio::piped()).stdout(Stdio::null());
         Terminal(bash.process_group(0).spawn().unwrap())
     }
 
@@ -153,9 +158,9 @@ impl Place {
 }
 
 /// Not the addresses that a host binds by default: others are at work on this machine.
-fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().to_string()
+fn free_addresses() -> [String; 2] {
+    let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().to_string())
 }
 
 /// The steps of the tutorial, which is written for JavaScript, in another language.

@@ -10,7 +10,8 @@ export const { descriptor, handler } = worker({
 
     handle(job) {
         const { id, rider, text } = job.json({ id: String, rider: String, text: String });
-        // The job's id is the same when it runs again: nobody is told twice.
+        // The job's id is the same when it runs again: nobody is told twice. (Counted first:
+        // a host that dies right here leaves somebody untold. Who must be told is marked afterwards.)
         const isFirst = keyvalue.open("told").increment(job.id) === 1;
         if (isFirst) {
             keyvalue.open("last").set(id, text);

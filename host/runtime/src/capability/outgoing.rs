@@ -242,6 +242,7 @@ impl Requests {
             });
         };
         let slot = Arc::new(slot);
+        let left_to_connect = timeouts.connect.saturating_sub(started.elapsed());
         let lease = |connection: Connection| Lease {
             connection,
             destination: destination.clone(),
@@ -260,7 +261,7 @@ impl Requests {
                 Err(Failed::Closed(unsent)) => request = *unsent,
             }
         }
-        let until = timeouts.until.min(started + timeouts.connect);
+        let until = timeouts.until.min(Instant::now() + left_to_connect);
         let stream = match self.worker.outgoing.detour {
             Some(detour) => connect::led(destination, detour, until).await?,
             None => {

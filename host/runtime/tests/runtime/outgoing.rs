@@ -452,7 +452,7 @@ async fn n_connections_become(server: &Server, pool: &Pool, expected: usize) {
     assert_eq!(answer["status"], 200, "{answer}");
     assert_eq!(server.n_connections(), expected);
     // A connection is ready again a moment after its response was read.
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
 }
 
 #[tokio::test]
@@ -522,11 +522,11 @@ async fn a_connection_is_not_kept_for_longer_than_the_server_says() {
         n_connections_become(&server, &pool, 1).await;
         n_connections_become(&server, &pool, 2).await;
     }
-    let server = Server::start(Manner::Keeps(head("keep-alive: timeout=2\r\n"), 9)).await;
+    let server = Server::start(Manner::Keeps(head("keep-alive: timeout=4\r\n"), 9)).await;
     let pool = host.reacher(grants(&[&server.url()], &[])).await;
     n_connections_become(&server, &pool, 1).await;
     n_connections_become(&server, &pool, 1).await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
     n_connections_become(&server, &pool, 2).await;
 }
 

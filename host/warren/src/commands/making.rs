@@ -24,10 +24,12 @@ pub fn tools_folder(environment: &BTreeMap<String, String>) -> PathBuf {
         let value = environment.get(name)?;
         (!value.is_empty()).then(|| PathBuf::from(value))
     };
-    variable(TOOLS_VARIABLE)
+    let folder = variable(TOOLS_VARIABLE)
         .or_else(|| Some(variable("XDG_CACHE_HOME")?.join("warren")))
         .or_else(|| Some(variable("HOME")?.join(".cache/warren")))
-        .unwrap_or_else(|| ".cache/warren".into())
+        .unwrap_or_else(|| ".cache/warren".into());
+    // Tools are run in other folders.
+    std::path::absolute(&folder).unwrap_or(folder)
 }
 
 /// Shows what a build does: a line that moves on a terminal, elsewhere a line for each step.
@@ -99,6 +101,9 @@ mod tests {
         check(&[home], "/home/ripley/.cache/warren");
         check(&[home, cache], "/cache/warren");
         check(&[home, cache, ("WARREN_TOOLS", "/tools")], "/tools");
-        check(&[("HOME", "")], ".cache/warren");
+        let here = std::env::current_dir().unwrap();
+        let beside = |name: &str| here.join(name).to_string_lossy().into_owned();
+        check(&[("HOME", "")], &beside(".cache/warren"));
+        check(&[("WARREN_TOOLS", "tools")], &beside("tools"));
     }
 }

@@ -68,6 +68,9 @@ pub fn run(new: &New) -> anyhow::Result<Verdict> {
         }
     };
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    if let Err(mistake) = warren_project::check_name(&name) {
+        return Ok(misuse(&format!("the name {mistake}")));
+    }
     let default = || warren_project::default_type(&name);
     let worker_type = new.worker_type.clone().unwrap_or_else(default);
     if let Err(error) = WorkerType::new(&worker_type) {

@@ -1,4 +1,4 @@
-//! `warren test`: what it is asked, and what it says. The cases are [`crate::testing`]'s.
+//! `warren test`: what it is asked, and what it says. The cases are `testing`'s.
 
 use std::{
     io::IsTerminal,

@@ -43,7 +43,7 @@ pub(super) struct Site<'a> {
     pub(super) script: Arc<Script>,
     /// For databases and stores.
     pub(super) folder: &'a Path,
-    pub(super) detour: Option<Detour>,
+    pub(super) detour: Detour,
     pub(super) witness: Witness,
 }
 
@@ -84,13 +84,17 @@ impl Site<'_> {
             keyvalue: keyvalue.clone(),
             metrics: Arc::new(GuestMetrics::new(registry.clone()).context("registering metrics")?),
             instances: Arc::new(InstanceMetrics::new(registry).context("registering metrics")?),
-            outgoing: Arc::new(match self.detour {
-                Some(detour) => outgoing.led_to(detour),
-                None => outgoing,
-            }),
+            outgoing: Arc::new(outgoing.led_to(self.detour)),
         };
         let attending = tokio::spawn(dispatch::attend(host.clone(), inbox));
-        let version = self.put(&host, equipment).await?;
+        let version = match self.put(&host, equipment).await {
+            Ok(version) => version,
+            Err(error) => {
+                attending.abort();
+                host.bus.close().await;
+                return Err(error);
+            }
+        };
         Ok(Ground {
             host,
             bench,

@@ -1,6 +1,7 @@
 //! Carries out one case, from empty files to its findings.
 
 use std::{
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -14,6 +15,7 @@ use serde_json::Value as Json;
 use tokio::{sync::Notify, time::timeout};
 use warren_bus::{EmbeddedBroker, Kind, Message};
 use warren_protocol::{Address, Encoding, Identity, Job, Payload, Slip, Stop, WorkerId};
+use warren_runtime::Detour;
 
 use super::{
     bench::{Script, Seen},
@@ -101,6 +103,12 @@ impl Runs {
     }
 }
 
+/// A port of this machine that no program is given.
+const NOWHERE: Detour = Detour {
+    http: SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)),
+    https: SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)),
+};
+
 struct Performance<'a> {
     case: &'a Case,
     findings: Vec<Finding>,
@@ -133,7 +141,8 @@ impl Performance<'_> {
                 case.fault,
             ),
             folder: folder.path(),
-            detour: outside.as_ref().map(|outside| outside.detour),
+            // One that may not ask anybody is led to where nobody is.
+            detour: outside.as_ref().map_or(NOWHERE, |outside| outside.detour),
             witness: Runs::witness(&runs),
         };
         let raised = site.raise("host", &case.config).await;
@@ -152,7 +161,10 @@ impl Performance<'_> {
             (raised, _) => raised?,
         };
         self.workers.push(ground.worker().id.to_string());
-        holdings::prepare(case, &ground).await?;
+        if let Err(error) = holdings::prepare(case, &ground).await {
+            ground.close().await;
+            return Err(error);
+        }
         let ended = match &case.input {
             Input::Job(job) => self.job(&site, &ground, job, &runs, outside.as_ref()).await,
             Input::Request { .. } => self.request(&site, &ground).await.map(|()| None),

@@ -71,6 +71,11 @@ impl Reader<'_> {
             return Vec::new();
         };
         let mut config = base.clone();
+        // What a host's configuration names is the work of others: a case begins with empty ones.
+        for own in config.workers.values_mut() {
+            own.database = None;
+            own.redis = None;
+        }
         for limits in [&mut config.limits]
             .into_iter()
             .chain(config.workers.values_mut().map(|own| &mut own.limits))

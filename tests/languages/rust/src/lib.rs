@@ -36,9 +36,9 @@ impl Worker for Failing {
             "recursion" => Outcome::forward(&recurse(0)),
             "loop" => turn_for_ever(),
             "exit" => std::process::exit(3),
-            "call" => Outcome::forward(bus::call(["NOBODY:*"], &"")?),
+            "call" => Outcome::forward(bus::call(["NOBODY:*"], "")?),
             "send" => {
-                bus::send(["not a stop"], &"")?;
+                bus::send(["not a stop"], "")?;
                 Ok(Outcome::Done)
             }
             "sql" => {
@@ -47,7 +47,7 @@ impl Worker for Failing {
             }
             "data" => Outcome::forward(&job.json::<Other>()?.missing),
             "size" => Outcome::forward(&"x".repeat(200 * 1024)),
-            "route" => Outcome::route(["not a stop"], &""),
+            "route" => Outcome::route(["not a stop"], ""),
             other => Err(Error::reject(format!("there is no deed {other}"))),
         }
     }

@@ -100,7 +100,6 @@ impl Embedded {
             .map_err(|error| {
                 Failure::Unavailable(format!("cannot create the folder of the store: {error}"))
             })?;
-        self.first_use.tell(&self.worker_type);
         let options = SqliteConnectOptions::new()
             .filename(self.folder.join("store.sqlite"))
             .create_if_missing(true)
@@ -135,6 +134,7 @@ impl Embedded {
             }
         };
         let writer = busy::opened(BUSY_TIMEOUT, open).await.map_err(read_error)?;
+        self.first_use.tell(&self.worker_type);
         Ok(Connections {
             writer,
             readers: pool(READERS).connect_lazy_with(options),

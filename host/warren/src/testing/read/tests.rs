@@ -114,11 +114,11 @@ fn what_is_missing_or_of_another_kind_is_told_with_a_form_that_is_right() {
 #[test]
 fn the_mistakes_of_a_file_are_told_together_in_its_order() {
     let found = mistakes(
-        "macth = \"exact\"\n[[case]]\njob.data = 1\n[[case]]\nname = \"n\"\nexpect.done = true\n\
+        "matsch = \"exact\"\n[[case]]\njob.data = 1\n[[case]]\nname = \"n\"\nexpect.done = true\n\
          [[case]]\nname = \"n\"\njob.data = 1\nexpect = { done = true, reject = \"x\" }\n",
     );
     let expected = [
-        "tests/t.toml:1:1 (key macth)\n    unknown key `macth`\n    -> did you mean `match`?",
+        "tests/t.toml:1:1 (key matsch)\n    unknown key `matsch`\n    -> did you mean `match`?",
         "tests/t.toml:2",
         "there is no `name`",
         "the case expects nothing",
