@@ -719,3 +719,20 @@ async fn a_case_does_not_depend_on_where_it_runs_unless_a_configuration_is_named
     let ran = named.run().await.ended_with(1);
     has(&ran.text(), ["are 1, and 2 were expected"]);
 }
+
+/// Its tables and keys are the work of others.
+#[tokio::test]
+async fn a_case_has_empty_stores_whatever_a_configuration_names() {
+    let content = "[[case]]\nname = \"n\"\nsql.before = [\"CREATE TABLE t (n INTEGER)\"]\n\
+                   job.data = { do = \"sql-run\", statements = [\"INSERT INTO t VALUES (2)\"] }\n\
+                   expect.forward = \"#array\"\n\
+                   [[case.sql.after]]\nquery = \"SELECT n FROM t\"\nrows = [{ n = 2 }]\n";
+    // At neither is anybody.
+    let config = "[workers.FX]\nsql = \"postgres://u@127.0.0.1:1/d\"\n\
+                  keyvalue = \"redis://127.0.0.1:1/0\"\n";
+    let named = cases("faulty", content)
+        .with_file("w.toml", config)
+        .with("--config")
+        .with("w.toml");
+    named.run().await.ended_with(0);
+}
