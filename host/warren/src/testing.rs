@@ -8,7 +8,8 @@
 //! otherwise ([`finding`]).
 //!
 //! Invariants: a case shares nothing with another one but the compiled plugin; no request leaves the
-//! machine; what a case does not expect is a failure; a case with a mistake is not carried out.
+//! machine (a database that a case names itself may be elsewhere); what a case does not expect is a
+//! failure; a case with a mistake is not carried out.
 
 mod bench;
 mod case;
