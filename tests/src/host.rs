@@ -32,6 +32,10 @@ use crate::{
     tools,
 };
 
+/// What is shown of the log of a host whose test has failed: a flood must not hide which test that was.
+const SHOWN_LINES: usize = 60;
+const SHOWN_BYTES: usize = 600;
+
 /// How a host is to be started. It runs with what [`Setup::new`] says unless told otherwise.
 pub struct Setup {
     folder: TempDir,
@@ -542,9 +546,15 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            eprintln!("--- what the host {} wrote:", self.child.id());
-            for line in self.lines().iter() {
-                eprintln!("{line}");
+            let lines = self.lines();
+            let n_left_out = lines.len().saturating_sub(SHOWN_LINES);
+            eprintln!(
+                "--- what the host {} wrote, {n_left_out} earlier lines left out:",
+                self.child.id()
+            );
+            for line in lines.iter().skip(n_left_out) {
+                let end = line.floor_char_boundary(SHOWN_BYTES);
+                eprintln!("{}", line.get(..end).unwrap_or_default());
             }
         }
     }

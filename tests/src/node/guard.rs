@@ -4,10 +4,10 @@
 //! Invariant: nothing outlives the process that started it, also when that process is killed.
 
 use std::{
-    fs,
+    env, fs,
     io::Write,
     os::unix::process::CommandExt,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
@@ -23,7 +23,9 @@ pub(crate) struct Guard {
 
 impl Guard {
     pub(crate) fn new(prefix: &str) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix(prefix).tempdir()?;
+        let folder = tempfile::Builder::new()
+            .prefix(prefix)
+            .tempdir_in(place())?;
         fs::create_dir(folder.path().join("groups"))?;
         fs::write(folder.path().join("undo"), "")?;
         let script = r#"
@@ -74,6 +76,28 @@ impl Guard {
         self.folder().join("groups").join(child.id().to_string())
     }
 }
+
+/// In memory, where there is room: what one test writes to a disk otherwise delays every confirm of
+/// another one's broker, for seconds when much has been compiled just before. A node that is killed
+/// finds its data again all the same.
+fn place() -> PathBuf {
+    let in_memory = Path::new("/dev/shm");
+    let room = Command::new("df")
+        .args(["--output=avail", "--block-size=1"])
+        .arg(in_memory)
+        .output();
+    let room = room.map(|room| String::from_utf8_lossy(&room.stdout).into_owned());
+    let room = room.unwrap_or_default();
+    let n_bytes = room.split_whitespace().last().and_then(|n| n.parse().ok());
+    if n_bytes.is_some_and(|n_bytes: u64| n_bytes >= NEEDED_BYTES) {
+        in_memory.to_owned()
+    } else {
+        env::temp_dir()
+    }
+}
+
+/// What the nodes that run at the same time may come to write.
+const NEEDED_BYTES: u64 = 8 << 30;
 
 impl Drop for Guard {
     fn drop(&mut self) {
