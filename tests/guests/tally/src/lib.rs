@@ -1,7 +1,7 @@
 //! The least that a worker does, to measure what a run costs: `null` is done, and for an order
 //! `{"items": [{"price": 2, "count": 3}, …]}` it forwards `{"items": n, "total": …, "runs": …}`,
 //! where `runs` counts those of this instance. For `{"ask": "<stop>"}` it calls there and forwards the
-//! reply. `js/` and `py/` beside it do the same.
+//! reply. `js/`, `python/` and `starlingmonkey/` beside it do the same.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

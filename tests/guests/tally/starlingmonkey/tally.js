@@ -1,22 +1,12 @@
-// What `tally` does, in JavaScript.
+// What `tally` does, in JavaScript on StarlingMonkey, over the contract itself: the SDK is for QuickJS.
 
-import * as bus from "warren:worker/bus@0.1.0";
+import { call } from "warren:worker/bus@0.1.0";
 
 const JSON_TYPE = "application/json";
 let runs = 0;
 
-// QuickJS has neither TextDecoder nor TextEncoder.
-const decode = (bytes) =>
-    typeof TextDecoder === "function"
-        ? new TextDecoder().decode(bytes)
-        : decodeURIComponent(escape(String.fromCharCode(...bytes)));
-const encode = (text) =>
-    typeof TextEncoder === "function"
-        ? new TextEncoder().encode(text)
-        : Uint8Array.from(unescape(encodeURIComponent(text)), (c) => c.charCodeAt(0));
-
-// The two engines disagree on whether an interface is the module or its default export.
-const { call } = bus.default ?? bus;
+const decode = (bytes) => new TextDecoder().decode(bytes);
+const encode = (text) => new TextEncoder().encode(text);
 
 export const descriptor = {
     describe() {
