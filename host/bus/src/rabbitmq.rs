@@ -9,6 +9,7 @@
 //! Invariant: no await on lapin is without a bound in time (some of them never end when the
 //! connection does), and no password reaches a log, an error or a debug print.
 
+mod acks;
 mod announce;
 mod backoff;
 mod barrier;

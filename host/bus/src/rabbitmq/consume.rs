@@ -21,6 +21,7 @@ use warren_protocol::{Address, Encoding, WorkerId, WorkerType};
 
 use super::{
     Shared,
+    acks::Acks,
     backoff::Backoff,
     barrier::{self, Barrier},
     bounded::{Failure, STEP_TIMEOUT, WRITE_TIMEOUT, within},
@@ -262,6 +263,8 @@ pub(super) struct Origin {
     runtime: Handle,
     /// For the channel of a work queue.
     barrier: Option<Barrier>,
+    /// Likewise: there all messages pass through [`Origin::deliver`].
+    acks: Option<Arc<Acks>>,
 }
 
 impl Origin {
@@ -276,11 +279,13 @@ impl Origin {
         epoch_over: &CancellationToken,
         barrier: impl Into<Option<Barrier>>,
     ) -> Arc<Self> {
+        let barrier = barrier.into();
         Arc::new(Self {
             channel,
             lost: epoch_over.child_token(),
             runtime: Handle::current(),
-            barrier: barrier.into(),
+            acks: barrier.is_some().then(Arc::default),
+            barrier,
         })
     }
 
@@ -319,7 +324,11 @@ impl Origin {
         encoding: Encoding,
     ) -> Delivery {
         let message = wire::read(to, encoding, &arrived.properties, arrived.data);
+        if let Some(acks) = &self.acks {
+            acks.hold(arrived.delivery_tag);
+        }
         let claim = Claim {
+            tag: arrived.delivery_tag,
             acker: arrived.acker,
             origin: Arc::clone(self),
         };
@@ -344,6 +353,7 @@ impl Drop for Origin {
 
 /// The right to settle one message on the channel that it came on.
 struct Claim {
+    tag: u64,
     acker: Acker,
     origin: Arc<Origin>,
 }
@@ -351,6 +361,11 @@ struct Claim {
 impl Settle for Claim {
     fn ack(self: Box<Self>) -> BoxFuture<'static, Result<(), SettleError>> {
         Box::pin(async move {
+            let origin = self.origin;
+            if let Some(acks) = &origin.acks {
+                let acked = acks.clone().ack(self.tag, self.acker, &origin.runtime);
+                return if acked.await { Ok(()) } else { Err(SettleError) };
+            }
             let acked = self.acker.ack(BasicAckOptions::default());
             // lapin says `false` when the channel is gone, and may not answer at all when it goes
             // in this moment.
@@ -371,6 +386,7 @@ impl Settle for Claim {
             return; // The broker has it back already.
         }
         let runtime = self.origin.runtime.clone();
+        let acks = self.origin.acks.clone();
         runtime.spawn(async move {
             let options = BasicNackOptions {
                 requeue: true,
@@ -379,6 +395,8 @@ impl Settle for Claim {
             let nacked = self.acker.nack(options);
             if let Err(failure) = within(WRITE_TIMEOUT, "give a job back", nacked).await {
                 debug!(error = %failure, "the job goes back with its channel");
+            } else if let Some(acks) = acks {
+                acks.release(self.tag);
             }
         });
     }
