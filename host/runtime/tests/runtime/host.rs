@@ -48,14 +48,17 @@ impl Host {
 
     /// A host in which so many instances may live.
     pub(crate) fn of(max_instances: u32) -> Self {
-        let config = EngineConfig {
+        Self::on(&EngineConfig {
             max_instances,
             ..EngineConfig::default()
-        };
+        })
+    }
+
+    pub(crate) fn on(config: &EngineConfig) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let registry = Registry::new();
         Self {
-            engine: Engine::new(&config).unwrap(),
+            engine: Engine::new(config).unwrap(),
             databases: Arc::new(Databases::new(folder.path().to_owned())),
             database: None,
             folder,
