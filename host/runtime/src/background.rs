@@ -58,31 +58,25 @@ impl Background {
     }
 
     /// Runs a future, with `clock` running while it is polled: here at first, and over there when it has
-    /// computed for long, or when its worker has.
+    /// computed for long, or when its worker has. `run` comes boxed: it has some kilobytes, and every
+    /// function that takes it by value would copy them.
     ///
     /// # Cancel safety
     /// Dropping the future drops `run`, soon after when it has moved.
-    pub(crate) async fn run<F>(&self, load: &Arc<Load>, clock: Clock, run: F) -> F::Output
+    pub(crate) async fn run<F>(&self, load: &Arc<Load>, clock: Clock, run: Pin<Box<F>>) -> F::Output
     where
         F: Future<Output: Send> + Send + 'static,
     {
-        let charge = Charge {
-            load: load.clone(),
-            clock: clock.clone(),
-        };
-        let run = async move {
-            let _charge = charge;
-            run.await
-        };
-        let mut run = Box::pin(clock.clone().timed(run));
+        let load = load.clone();
         let is_heavy = load.is_heavy();
+        let mut run = Charged { run, clock, load };
         let ended = poll_fn(|context| {
             if is_heavy {
                 return Poll::Ready(None);
             }
-            match run.as_mut().poll(context) {
+            match Pin::new(&mut run).poll(context) {
                 Poll::Ready(output) => Poll::Ready(Some(output)),
-                Poll::Pending if clock.used() > SLICE => Poll::Ready(None),
+                Poll::Pending if run.clock.used() > SLICE => Poll::Ready(None),
                 Poll::Pending => Poll::Pending,
             }
         });
@@ -122,13 +116,24 @@ impl Drop for Background {
     }
 }
 
-/// Puts a run on its worker's account at its end, whatever that is.
-struct Charge {
-    load: Arc<Load>,
+/// A run whose clock runs while it is polled, and which is put on its worker's account at its end,
+/// whatever that is.
+struct Charged<F> {
+    run: Pin<Box<F>>,
     clock: Clock,
+    load: Arc<Load>,
 }
 
-impl Drop for Charge {
+impl<F: Future> Future for Charged<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let Self { run, clock, .. } = &mut *self;
+        clock.timed(|| run.as_mut().poll(context))
+    }
+}
+
+impl<F> Drop for Charged<F> {
     fn drop(&mut self) {
         self.load.charge(self.clock.used());
     }
@@ -231,7 +236,8 @@ mod tests {
         load: &Arc<Load>,
         run: impl Future<Output = T> + Send + 'static,
     ) -> T {
-        background.run(load, Meter::new().clock(), run).await
+        let clock = Meter::new(Instant::now()).clock();
+        background.run(load, clock, Box::pin(run)).await
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! One HTTP request, answered by a guest that exports `wasi:http/incoming-handler`.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
@@ -82,9 +82,9 @@ pub(crate) async fn serve(
     // A task of its own: the guest goes on streaming the body when the head has left.
     let scheduling = plugin.scheduling.clone();
     let load = instances.load.clone();
-    let run = async move {
+    let run = Box::pin(async move {
         let ended = {
-            let run = async {
+            let run = pin!(async {
                 let guest = instance.start(&plugin).await?;
                 let store = &mut instance.store;
                 let mut http = store.data_mut().http();
@@ -96,7 +96,7 @@ pub(crate) async fn serve(
                 let guest = indices.load(&mut *store, &guest)?;
                 let handler = guest.wasi_http_incoming_handler();
                 handler.call_handle(store, request, out).await.map(Ok)
-            };
+            });
             run::bounded(run, &limits, &stop).await
         };
         let result = match ended {
@@ -130,7 +130,7 @@ pub(crate) async fn serve(
             report(&worker_id, &job_id, unclaimed);
         }
         drop(permit);
-    };
+    });
     tokio::spawn(async move { scheduling.background.run(&load, clock, run).await });
 
     let head = head.await;

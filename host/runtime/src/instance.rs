@@ -25,9 +25,9 @@ impl Instance {
     /// A Store for a first run, in which [`Self::start`] starts the guest.
     pub(crate) fn new(plugin: &Plugin, worker: &Arc<Worker>, run: Run, end: End) -> Self {
         Self {
+            born: run.began,
             store: store(plugin, worker, run),
             started: None,
-            born: Instant::now(),
             n_runs: 0,
             end,
         }

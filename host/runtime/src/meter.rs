@@ -9,8 +9,6 @@
 //! that a run may go beyond by what fits into one.
 
 use std::{
-    future::poll_fn,
-    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -44,12 +42,13 @@ struct Polls {
 const NONE: u64 = u64::MAX;
 
 impl Meter {
-    pub(crate) fn new() -> Self {
+    /// Of a run that begins now.
+    pub(crate) fn new(now: Instant) -> Self {
         Self {
             host_calls: 0,
             most_cpu: None,
             clock: Clock(Arc::new(Polls {
-                made: Instant::now(),
+                made: now,
                 used: AtomicU64::new(0),
                 began: AtomicU64::new(NONE),
             })),
@@ -84,17 +83,13 @@ impl Meter {
 }
 
 impl Clock {
-    /// Polls a run, with the clock running meanwhile.
-    pub(crate) async fn timed<F: Future>(self, run: F) -> F::Output {
-        let mut run = pin!(run);
-        poll_fn(|context| {
-            self.0.began.store(self.0.now(), Relaxed);
-            let polled = run.as_mut().poll(context);
-            self.0.used.store(self.0.so_far(), Relaxed);
-            self.0.began.store(NONE, Relaxed);
-            polled
-        })
-        .await
+    /// Polls the run, with the clock running meanwhile.
+    pub(crate) fn timed<T>(&self, poll: impl FnOnce() -> T) -> T {
+        self.0.began.store(self.0.now(), Relaxed);
+        let polled = poll();
+        self.0.used.store(self.0.so_far(), Relaxed);
+        self.0.began.store(NONE, Relaxed);
+        polled
     }
 
     pub(crate) fn used(&self) -> Duration {
@@ -124,7 +119,7 @@ impl Polls {
 
 #[cfg(test)]
 mod tests {
-    use std::thread::sleep;
+    use std::{future::poll_fn, pin::pin, thread::sleep};
 
     use super::*;
 
@@ -140,7 +135,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_run_is_charged_for_what_it_computes_and_not_for_what_it_waits() {
-        let meter = Meter::new();
+        let meter = Meter::new(Instant::now());
         let run = async {
             sleep(SHORT);
             tokio::task::yield_now().await;
@@ -148,7 +143,8 @@ mod tests {
             // The poll that goes on counts before it has ended.
             meter.clock.used()
         };
-        let mut run = pin!(meter.clock().timed(run));
+        let mut run = pin!(run);
+        let mut run = poll_fn(|context| meter.clock.timed(|| run.as_mut().poll(context)));
         assert!(futures_util::poll!(&mut run).is_pending());
         let used = meter.clock.used();
         assert!(used >= SHORT);
@@ -161,7 +157,7 @@ mod tests {
 
     #[test]
     fn as_many_calls_as_allowed_are_allowed() {
-        let mut meter = Meter::new();
+        let mut meter = Meter::new(Instant::now());
         meter.count_call();
         meter.count_call();
         let exceeded = |host_calls| meter.exceeded(&limits(Duration::MAX, host_calls));

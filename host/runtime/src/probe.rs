@@ -72,7 +72,7 @@ pub(crate) async fn describe(
         (described, store)
     };
     let load = Arc::new(Load::new());
-    let (described, store) = scheduling.background.run(&load, clock, run).await;
+    let (described, store) = scheduling.background.run(&load, clock, Box::pin(run)).await;
     let too_long = || {
         LoadError::Probe(format!(
             "describe() computed for longer than {CPU:?} or took longer than {DEADLINE:?}; it must \

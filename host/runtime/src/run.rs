@@ -2,6 +2,7 @@
 
 use std::{
     panic::AssertUnwindSafe,
+    pin::{Pin, pin},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -100,7 +101,7 @@ async fn run(
             };
             let background = &plugin.scheduling.background;
             // A job on which a library of the host panics is no better for being run again at once.
-            let run = AssertUnwindSafe(run).catch_unwind();
+            let run = Box::pin(AssertUnwindSafe(run).catch_unwind());
             background.run(&load, clock, run).await.unwrap_or_else(|_| {
                 let text = "the host failed at this run: a panic, whose place its log has";
                 (Err(Fault::Host(text.to_owned())), Left::default())
@@ -143,11 +144,11 @@ async fn run_work(
     let limits = &worker.limits;
     let mut instance = instances.instance(plugin, run);
     let said = {
-        let run = async {
+        let run = pin!(async {
             let guest = instance.start(plugin).await?;
             work.of(&mut instance.store, &guest).await
-        };
-        let run = bounded(run, limits, stop.token());
+        });
+        let run = pin!(bounded(run, limits, stop.token()));
         stop.asked_before(run).await
     };
     match said {
@@ -195,8 +196,8 @@ pub(crate) fn begin(
     deadline: Duration,
     stop: CancellationToken,
 ) -> Run {
-    let deadline = Instant::now() + deadline.min(FAR);
-    Run::new(worker, occasion, deadline, stop)
+    let now = Instant::now();
+    Run::new(worker, occasion, now, now + deadline.min(FAR), stop)
 }
 
 /// A Store for one run, with its clock set: running code gives way to others at every tick of the
@@ -234,10 +235,11 @@ pub(crate) const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 /// What one call of a guest may carry beside payloads, in bytes.
 const CALL_BYTES: usize = 1 << 20;
 
-/// Waits for a run no longer than its deadline and until somebody stops it. Both drop the run,
-/// which unwinds the guest wherever it is.
+/// Waits for a run no longer than its deadline and until somebody stops it. The caller drops the run
+/// then, which unwinds the guest wherever it is. The run comes pinned: each async function that took
+/// it by value would have room for it twice, and what a job's future has room for is copied.
 pub(crate) async fn bounded<T>(
-    run: impl Future<Output = wasmtime::Result<T>>,
+    run: Pin<&mut impl Future<Output = wasmtime::Result<T>>>,
     limits: &Limits,
     stop: &CancellationToken,
 ) -> Result<wasmtime::Result<T>, Fault> {

@@ -42,6 +42,7 @@ pub(crate) struct State {
 /// What belongs to one run: one field for each capability that remembers something.
 pub(crate) struct Run {
     pub(crate) occasion: Occasion,
+    pub(crate) began: Instant,
     pub(crate) deadline: Instant,
     pub(crate) cancelled: CancellationToken,
     pub(crate) sends: Arc<Sends>,
@@ -118,6 +119,7 @@ impl Run {
     pub(crate) fn new(
         worker: &Arc<Worker>,
         occasion: Occasion,
+        began: Instant,
         deadline: Instant,
         cancelled: CancellationToken,
     ) -> Self {
@@ -125,10 +127,11 @@ impl Run {
             sql: Session::new(worker),
             keyvalue: keyvalue::Session::default(),
             occasion,
+            began,
             deadline,
             cancelled,
             sends: Arc::default(),
-            meter: Meter::new(),
+            meter: Meter::new(began),
             outgoing: Requests::new(worker, deadline),
         }
     }
@@ -141,7 +144,8 @@ impl Run {
             correlation_id: None,
             trace_parent: None,
         };
-        Self::new(worker, occasion, Instant::now(), CancellationToken::new())
+        let now = Instant::now();
+        Self::new(worker, occasion, now, now, CancellationToken::new())
     }
 
     /// Whether its time is up, it has used more than it may, or somebody has stopped it.

@@ -69,6 +69,9 @@ impl Symbols {
 
     /// A stack as a text, one line for each call; `None` when there is nothing to show.
     pub(crate) async fn shown(&self, stack: Stack) -> Option<String> {
+        if stack.0.is_empty() {
+            return None;
+        }
         let offsets: Vec<usize> = stack.0.iter().filter_map(|frame| frame.offset).collect();
         self.learn(&offsets).await;
         let known = self.lock();

@@ -28,7 +28,11 @@ pub(crate) async fn warm(plugin: &Plugin, worker: &Arc<Worker>) -> Result<(), Lo
         let made = tokio::time::timeout(DEADLINE, pre.instantiate_async(&mut store)).await;
         (made, store)
     };
-    let (made, store) = plugin.scheduling.background.run(&load, clock, run).await;
+    let (made, store) = plugin
+        .scheduling
+        .background
+        .run(&load, clock, Box::pin(run))
+        .await;
     match made {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
+use warren_protocol::WorkerId;
 use wasmtime_wasi::{
     cli::{IsTerminal, StdoutStream},
     p2::{OutputStream, Pollable, StreamResult},
@@ -29,7 +30,7 @@ const LINE_COST_BYTES: usize = 64;
 pub(crate) struct LogBudget(Arc<Mutex<Inner>>);
 
 struct Inner {
-    worker: String,
+    worker: WorkerId,
     job: String,
     left_bytes: usize,
     exhausted: bool,
@@ -91,7 +92,7 @@ impl Source {
 impl Inner {
     fn new(worker: &Worker, occasion: &Occasion) -> Self {
         Self {
-            worker: worker.id.to_string(),
+            worker: worker.id.clone(),
             job: occasion.job_id.clone(),
             left_bytes: worker.limits.log_bytes,
             exhausted: false,
@@ -149,7 +150,7 @@ impl Inner {
         if !std::mem::replace(&mut self.exhausted, true) {
             tracing::warn!(
                 target: "guest",
-                { "worker.id" = self.worker, "job.id" = self.job },
+                { "worker.id" = self.worker.as_str(), "job.id" = self.job },
                 "the run has written more than `log` of its worker allows; the rest of it is dropped"
             );
         }
@@ -164,7 +165,7 @@ impl Inner {
             ($level:ident) => {
                 tracing::$level!(
                     target: "guest",
-                    { "worker.id" = self.worker, "job.id" = self.job, context },
+                    { "worker.id" = self.worker.as_str(), "job.id" = self.job, context },
                     "{text}"
                 )
             };

@@ -214,9 +214,9 @@ mod tests {
                 correlation_id: None,
                 trace_parent: None,
             };
-            let deadline = Instant::now() + Duration::from_secs(20);
-            let stop = CancellationToken::new();
-            let run = Run::new(&self.worker, occasion, deadline, stop);
+            let now = Instant::now();
+            let (deadline, stop) = (now + Duration::from_secs(20), CancellationToken::new());
+            let run = Run::new(&self.worker, occasion, now, deadline, stop);
             State::new(self.worker.clone(), Encoding::Json, run)
         }
 
