@@ -20,7 +20,11 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::{load::Load, meter::Clock};
+use crate::{
+    load::Load,
+    meter::Clock,
+    ticker::{Ticker, Ticks},
+};
 
 /// How long a run may compute before it moves.
 const SLICE: Duration = Duration::from_millis(4);
@@ -44,8 +48,12 @@ pub(crate) fn thread_time() -> Duration {
     Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
-/// Threads of a lower priority, as many as there are processors.
-pub(crate) struct Background(Option<Runtime>);
+/// Threads of a lower priority, as many as there are processors, and the clock of whatever runs here or
+/// there.
+pub(crate) struct Background {
+    threads: Option<Runtime>,
+    pub(crate) ticker: Ticker,
+}
 
 impl Background {
     pub(crate) fn start(n_threads: usize) -> io::Result<Self> {
@@ -54,7 +62,10 @@ impl Background {
             .thread_name("background")
             .on_thread_start(lower_priority)
             .build()?;
-        Ok(Self(Some(runtime)))
+        Ok(Self {
+            threads: Some(runtime),
+            ticker: Ticker::new(),
+        })
     }
 
     /// Runs a future, with `clock` running while it is polled: here at first, and over there when it has
@@ -69,7 +80,12 @@ impl Background {
     {
         let load = load.clone();
         let is_heavy = load.is_heavy();
-        let mut run = Charged { run, clock, load };
+        let mut run = Charged {
+            run,
+            clock,
+            load,
+            _ticks: self.ticker.running(),
+        };
         let ended = poll_fn(|context| {
             if is_heavy {
                 return Poll::Ready(None);
@@ -94,7 +110,7 @@ impl Background {
     where
         F: Future<Output: Send> + Send + 'static,
     {
-        match &self.0 {
+        match &self.threads {
             Some(runtime) => {
                 let run = Foreign {
                     home: Handle::current(),
@@ -110,7 +126,7 @@ impl Background {
 impl Drop for Background {
     /// The last plugin may go where nothing may block.
     fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
+        if let Some(runtime) = self.threads.take() {
             runtime.shutdown_background();
         }
     }
@@ -122,6 +138,7 @@ struct Charged<F> {
     run: Pin<Box<F>>,
     clock: Clock,
     load: Arc<Load>,
+    _ticks: Ticks,
 }
 
 impl<F: Future> Future for Charged<F> {

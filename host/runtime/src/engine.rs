@@ -27,10 +27,6 @@ use crate::{
     symbols::Symbols,
 };
 
-/// How often running guests give way to others and to their deadline. A tick costs a guest that
-/// computes a microsecond or two. Where guests keep all threads busy, everybody else waits for a tick
-/// at each of the handful of steps that a job takes.
-const TICK: Duration = Duration::from_millis(2);
 /// The largest file that is taken for a plugin: a Python guest with libraries has 30 MB.
 pub const MAX_FILE_BYTES: usize = 256 << 20;
 /// What the calls of one run may take of the host's stack, all together: wasmtime's default. Rust
@@ -128,7 +124,10 @@ impl Engine {
         let scheduling = Scheduling::new(config.max_instances, config.n_threads)
             .map_err(|error| EngineError(format!("threads for runs: {error}")))?;
         let scheduling = Arc::new(scheduling);
-        start_ticker(&engine)?;
+        let ticker = &scheduling.background.ticker;
+        ticker
+            .start(&engine)
+            .map_err(|error| EngineError(error.to_string()))?;
         let artifacts = config.artifacts.clone().and_then(|config| {
             let folder = config.folder.clone();
             Artifacts::open(config, &engine)
@@ -358,24 +357,6 @@ fn linkers(engine: &wasmtime::Engine) -> wasmtime::Result<(Linker<State>, Linker
         },
     )?;
     Ok((full, probe))
-}
-
-/// The ticker holds the engine weakly, and wasmtime's own rather than ours: plugins keep that one
-/// alive, and without ticks they would not be stopped.
-fn start_ticker(engine: &wasmtime::Engine) -> Result<(), EngineError> {
-    let engine = engine.weak();
-    let tick = move || {
-        while let Some(engine) = engine.upgrade() {
-            engine.increment_epoch();
-            drop(engine);
-            std::thread::sleep(TICK);
-        }
-    };
-    std::thread::Builder::new()
-        .name("epoch-ticker".to_owned())
-        .spawn(tick)
-        .map(drop)
-        .map_err(|error| EngineError(error.to_string()))
 }
 
 /// Tells the usual mistakes apart before wasmtime sees the bytes.

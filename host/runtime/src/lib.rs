@@ -34,6 +34,7 @@ mod state;
 mod stop;
 mod symbols;
 mod task;
+mod ticker;
 mod warm;
 
 pub use artifacts::ArtifactsConfig;
