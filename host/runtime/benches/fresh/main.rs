@@ -9,8 +9,11 @@
 //! A round takes turns: a hundred jobs of one, a hundred of the other, for a second and a half. Its
 //! figures are the medians of these hundreds, a job's part of each, from the asking for a permit to the
 //! outcome; its ratio is that of the two. The last line is `ratio fresh-instance MIN MEDIAN MAX`, of all
-//! rounds. The target is a median of 1.2 at the most. On a machine that does something else meanwhile, the
-//! ratio nearly stays and the times do not.
+//! rounds. The target is a median of 1.2 at the most.
+//!
+//! Measure on a machine with two processors or more that does nothing else. Where others take the
+//! processor away in the middle of a run, the worker is taken for one that computes a lot, and its runs
+//! move to threads of a lower priority (`background`): the ratio is then that of such a worker.
 //!
 //! The file has the same, and each round: `{"fresh_instance": {"ratio": {"min", "median", "max"}, "bare_us":
 //! {…}, "warren_us": {…}, "rounds": [{"ratio", "bare_us", "warren_us"}]}}`. A path that is not absolute begins in
