@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    commands::{Reach, ask, build, check, dlq, new, plugins, test, topology},
+    commands::{Reach, ask, bench, build, check, dlq, new, plugins, test, topology},
     config::{Given, Sources},
 };
 
@@ -31,6 +31,7 @@ Examples:
   warren manager --broker URL       look after Node workers, without workers of its own
   warren call WD '{\"method\":\"GET\"}'  send a job and print the reply
   warren send WB @jobs.jsonl --lines  send one job for each line of a file
+  warren bench WD '{\"method\":\"GET\"}' how many of these a second, and how long each takes
   warren dlq ls                     what was given up, by type and reason
   warren dlq replay WB --since 2h   run it again, after the mistake is mended
   warren topology check             is everything on the broker as it should be?
@@ -139,6 +140,9 @@ port: /peers lists the workers.")]
         #[arg(long)]
         lines: bool,
     },
+    /// Measure how many jobs a second a worker answers, and how long each takes
+    #[command(long_about = bench::ABOUT, after_long_help = bench::AFTER)]
+    Bench(bench::Bench),
     /// Look at dead letters, run them again, throw them away
     #[command(long_about = dlq::ABOUT, after_long_help = dlq::AFTER)]
     Dlq {
@@ -231,6 +235,7 @@ impl Command {
             Self::Plugins { place, .. } => place.options(),
             Self::New(_) | Self::Build(_) => Options::default(),
             Self::Call { ask, .. } | Self::Send { ask, .. } => ask.options(),
+            Self::Bench(bench) => bench.options(),
             Self::Test { test } => Options {
                 config: test.config.clone(),
                 data_dir: test.data_dir.clone(),

@@ -1,6 +1,7 @@
 //! What an operator does from the command line, beside the hosts that run: dead letters (`warren
 //! dlq`) and the topology (`warren topology`) on a broker, the versions that a host has kept (`warren
-//! plugins`), single jobs (`warren send`, `warren call`). Beside them what makes workers: `warren new`, `warren
+//! plugins`), single jobs (`warren send`, `warren call`), many of them
+//! against a clock (`warren bench`). Beside them what makes workers: `warren new`, `warren
 //! build`.
 //!
 //! What is asked for goes to standard output, what is said about it to standard error. Invariant:
@@ -8,6 +9,7 @@
 //! command says so by its name.
 
 pub mod ask;
+pub mod bench;
 pub mod build;
 pub mod check;
 pub mod dlq;
@@ -86,6 +88,7 @@ pub async fn run(command: &Command, config: &Config, tools: &Path) -> anyhow::Re
         Command::Check { files, json, .. } => check::run(config, files, *json).await,
         Command::Call { ask, timeout } => ask::call(config, ask, *timeout).await,
         Command::Send { ask, lines } => ask::send(config, ask, *lines).await,
+        Command::Bench(bench) => bench::run(config, bench).await,
         Command::Test { test } => test::run(config, test, tools).await,
         Command::Plugins { place, command } => plugins::run(config, place, command).await,
         Command::New(_) | Command::Build(_) => bail!("this command needs no configuration"),

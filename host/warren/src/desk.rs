@@ -25,7 +25,7 @@ use crate::{
 /// Under which type it sends. No plugin has to fear it: its ids are drawn, and its jobs are none.
 pub(crate) const SENDER_TYPE: &str = "warren-cli";
 /// Calls that may wait at the same time. The port is the operator's: a scraper must find room.
-const MAX_CALLS: usize = 32;
+pub(crate) const MAX_CALLS: usize = 32;
 
 /// The desk of one host.
 pub(crate) struct Desk {

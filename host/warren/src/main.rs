@@ -88,9 +88,10 @@ fn main() -> ExitCode {
                 complain(&format!("warning: {warning}"));
             }
             // One that runs workers has the threads of a host.
-            let threads = match command.runs_workers() {
-                true => Threads::OfHost,
-                false => Threads::Few,
+            let threads = match command {
+                _ if command.runs_workers() => Threads::OfHost,
+                Command::Bench(_) => Threads::One,
+                _ => Threads::Few,
             };
             let tools = making::tools_folder(&cli::environment());
             return operate(threads, commands::run(&command, &config, &tools));
@@ -147,14 +148,20 @@ fn verdict(done: anyhow::Result<Verdict>) -> ExitCode {
 
 /// The threads that a command has.
 enum Threads {
+    /// What it hears wakes no second thread before it is dealt with: that would be in every latency.
+    One,
     Few,
     OfHost,
 }
 
 impl Threads {
     fn runtime(self) -> std::io::Result<tokio::runtime::Runtime> {
-        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let mut runtime = match self {
+            Self::One => tokio::runtime::Builder::new_current_thread(),
+            Self::Few | Self::OfHost => tokio::runtime::Builder::new_multi_thread(),
+        };
         match self {
+            Self::One => &mut runtime,
             Self::Few => runtime.worker_threads(2),
             Self::OfHost => runtime
                 .worker_threads(run::n_threads())

@@ -38,6 +38,7 @@ macro_rules! on_both_buses {
 
 mod asking;
 mod attacks;
+mod bench;
 mod cases;
 mod databases;
 mod dev;

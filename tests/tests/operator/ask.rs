@@ -151,6 +151,15 @@ async fn a_worker_of_microservices_js_is_called_like_any_other() {
         assert_eq!(ran.json()[0]["content"], json!([]), "{}", ran.text());
         assert!(ran.took < Duration::from_secs(5), "{:?}", ran.took);
     }
+    // And measured like any other.
+    let bench = Command::new(
+        site.url(),
+        "bench WB --rate 20 --duration 1s --warm-up 0s --json",
+    );
+    let ran = bench.with(&question).run().await.ended_with(0);
+    let said = &ran.json()[0];
+    assert_eq!(said["measurements"][0]["answered"], 20, "{said}");
+    assert_eq!(said["n_strays"], 0, "{said}");
     // Nobody has been told of a worker that is none.
     let peers = manager.admin_json("/peers").await;
     assert_eq!(peers["workers"].as_array().unwrap().len(), 2, "{peers}");

@@ -13,6 +13,7 @@ mod letter;
 mod log;
 mod presence;
 mod prune;
+mod publisher;
 mod take;
 
 use std::time::Duration;
@@ -36,6 +37,7 @@ pub use ask::Mailbox;
 pub use inspect::{Finding, State, Thing};
 pub use letter::DeadLetter;
 pub use prune::{Retired, TypeQueues};
+pub use publisher::Publisher;
 pub use take::{Action, Order, Outcome, Tally};
 
 /// How long reaching the broker may take in all, however many nodes are tried.

@@ -3,9 +3,9 @@
 //! With a RabbitMQ they connect to it as what they are, a sender that serves nothing (`broker`). The
 //! bus inside a host has no door, so there the host is asked at its admin port (`host`).
 
-mod broker;
-mod data;
-mod host;
+pub(super) mod broker;
+pub(super) mod data;
+pub(super) mod host;
 
 use std::{
     str::FromStr,
@@ -116,7 +116,7 @@ pub struct Ask {
 
 /// The stops of a job, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route(Vec<Stop>);
+pub struct Route(pub(super) Vec<Stop>);
 
 impl FromStr for Route {
     type Err = AddressError;
@@ -145,13 +145,13 @@ impl Ask {
 }
 
 /// Where jobs are handed over.
-enum Door {
+pub(super) enum Door {
     Broker(Box<broker::Broker>),
     Host(host::Host),
 }
 
 impl Door {
-    async fn open(config: &Config) -> Result<Self, CallError> {
+    pub(super) async fn open(config: &Config) -> Result<Self, CallError> {
         match &config.broker {
             Broker::Embedded => Ok(Self::Host(host::Host::new(config.admin))),
             Broker::RabbitMq(urls) => {
@@ -161,14 +161,14 @@ impl Door {
         }
     }
 
-    async fn send(&mut self, id: &str, slip: Slip) -> Result<(), CallError> {
+    pub(super) async fn send(&mut self, id: &str, slip: Slip) -> Result<(), CallError> {
         match self {
             Self::Broker(broker) => broker.send(id, slip).await,
             Self::Host(host) => host.send(id, slip).await,
         }
     }
 
-    async fn call(
+    pub(super) async fn call(
         &mut self,
         id: &str,
         slip: Slip,
@@ -180,7 +180,7 @@ impl Door {
         }
     }
 
-    async fn close(self) {
+    pub(super) async fn close(self) {
         if let Self::Broker(broker) = self {
             broker.close().await;
         }
@@ -396,14 +396,14 @@ fn with_line(said: &mut serde_json::Value, line: Option<u64>) {
 }
 
 /// The word of an error, as it is on the wire.
-fn code(error: &CallError) -> anyhow::Result<String> {
+pub(super) fn code(error: &CallError) -> anyhow::Result<String> {
     let error = serde_json::to_value(error)?;
     let code = error.get("code").and_then(serde_json::Value::as_str);
     Ok(code.unwrap_or("other").to_owned())
 }
 
 /// As [`AFTER_CALL`] says.
-fn exit_code(error: &CallError) -> u8 {
+pub(super) fn exit_code(error: &CallError) -> u8 {
     match error {
         CallError::Invalid { .. } => crate::EXIT_USAGE,
         CallError::Failed { .. } => 2,
@@ -416,7 +416,7 @@ fn exit_code(error: &CallError) -> u8 {
 }
 
 /// The error with its remedy. The texts of plugins are in it.
-fn shown(error: &CallError) -> String {
+pub(super) fn shown(error: &CallError) -> String {
     let remedy = match error {
         CallError::Timeout { .. } => {
             ": the job may still run; wait longer with --timeout, and repeat only what may be done twice"
@@ -426,12 +426,12 @@ fn shown(error: &CallError) -> String {
     format!("{}{remedy}", clean(&error.to_string()))
 }
 
-fn misuse(error: &anyhow::Error) -> Verdict {
+pub(super) fn misuse(error: &anyhow::Error) -> Verdict {
     say(&format!("warren: {error:#}"));
     Verdict::Misuse
 }
 
-fn payload(json: Bytes) -> anyhow::Result<Payload> {
+pub(super) fn payload(json: Bytes) -> anyhow::Result<Payload> {
     Payload::new(Encoding::Json, json)
         .context("the data is not JSON (a text is written with quotes: '\"text\"')")
 }

@@ -21,9 +21,9 @@ use crate::{
 };
 
 /// A connection for one command.
-pub(super) struct Broker {
-    operator: Operator,
-    encoding: Encoding,
+pub(in crate::commands) struct Broker {
+    pub(in crate::commands) operator: Operator,
+    pub(in crate::commands) encoding: Encoding,
     /// The field by which a worker of MicroServices.js' answer is known again.
     peer_field: Option<String>,
     /// Who sends.
@@ -123,14 +123,14 @@ async fn answer(mailbox: &mut Mailbox, known: &[Option<String>]) -> Result<Paylo
 }
 
 /// As for the callers in a host, but a person may see what is wrong with the broker.
-fn refused(error: PublishError, to: &Address) -> CallError {
+pub(in crate::commands) fn refused(error: PublishError, to: &Address) -> CallError {
     match error {
         PublishError::Unavailable(reason) => CallError::Unavailable { reason },
         error => call_error(error, to),
     }
 }
 
-fn unusable(error: OperatorError) -> CallError {
+pub(in crate::commands) fn unusable(error: OperatorError) -> CallError {
     match error {
         OperatorError::Config(error) => CallError::Invalid {
             reason: error.to_string(),

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 const READ_AHEAD: usize = 64;
 
 /// Where the data come from.
-pub(super) enum Source {
+pub(in crate::commands) enum Source {
     Text(String),
     File(String),
     Input,
@@ -24,7 +24,7 @@ pub(super) enum Source {
 pub(super) type Line = (u64, anyhow::Result<Bytes>);
 
 impl Source {
-    pub(super) fn of(data: Option<&str>) -> Self {
+    pub(in crate::commands) fn of(data: Option<&str>) -> Self {
         match data {
             None => Self::Text("null".to_owned()),
             Some("-") => Self::Input,
@@ -37,7 +37,7 @@ impl Source {
     }
 
     /// All of it, as one value.
-    pub(super) fn all(self) -> anyhow::Result<Bytes> {
+    pub(in crate::commands) fn all(self) -> anyhow::Result<Bytes> {
         let mut bytes = Vec::new();
         let mut reader = self.reader()?;
         reader.read_to_end(&mut bytes).context("reading the data")?;

@@ -18,12 +18,12 @@ use warren_protocol::{CallError, Encoding, Payload, Slip, Stop};
 use crate::calls::request::millis;
 
 /// What a host that is well needs beyond the time of a call.
-const SLACK: Duration = Duration::from_secs(5);
+pub(in crate::commands) const SLACK: Duration = Duration::from_secs(5);
 /// For taking a job.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A host's admin port. One connection, opened when it is needed.
-pub(super) struct Host {
+pub(in crate::commands) struct Host {
     address: SocketAddr,
     sender: Option<SendRequest<Full<Bytes>>>,
 }
@@ -36,19 +36,23 @@ struct Problem {
 }
 
 impl Host {
-    pub(super) fn new(address: SocketAddr) -> Self {
+    pub(in crate::commands) fn new(address: SocketAddr) -> Self {
         Self {
             address,
             sender: None,
         }
     }
 
-    pub(super) async fn send(&mut self, id: &str, slip: Slip) -> Result<(), CallError> {
+    pub(in crate::commands) async fn send(
+        &mut self,
+        id: &str,
+        slip: Slip,
+    ) -> Result<(), CallError> {
         let path = format!("/jobs?to={}&id={}", route(&slip.stops), escaped(id));
         self.post(&path, slip.data, SEND_TIMEOUT).await.map(drop)
     }
 
-    pub(super) async fn call(
+    pub(in crate::commands) async fn call(
         &mut self,
         id: &str,
         slip: Slip,
