@@ -2,7 +2,8 @@
 //! `host/decisions/0006-instance-reuse.md`.
 //!
 //!     (cd guests && cargo build --release -p tally)
-//!     tests/guests/tally/js/build && tests/guests/tally/py/build
+//!     target/release/warren build tests/guests/tally/js tests/guests/tally/python
+//!     tests/guests/tally/starlingmonkey/build
 //!     cargo bench --workspace --bench idle_memory
 //!
 //! A guest that has not been built is left out. Each figure is of thirty instances, less what was there
@@ -24,7 +25,7 @@ mod host;
 #[path = "instances/guests.rs"]
 mod guests;
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use futures_util::{FutureExt, future::join_all};
 use serde_json::{Value, json};
@@ -45,14 +46,14 @@ fn main() {
         .unwrap();
     println!("| guest | idle, just started | idle, after {N_RUNS} runs more |");
     println!("|---|---|---|");
-    for (language, name) in built() {
-        let [started, used] = runtime.block_on(idle_memory(name));
+    for (language, file) in built() {
+        let [started, used] = runtime.block_on(idle_memory(&file));
         println!("| {language} | {started} | {used} |");
     }
 }
 
 /// What an idle instance adds to the memory of this process: just started, and after some runs.
-async fn idle_memory(name: &str) -> [String; 2] {
+async fn idle_memory(file: &Path) -> [String; 2] {
     let host = guests::host();
     let mut worker = host.worker("TALLY");
     worker.reuse = Some(reuse());
@@ -67,7 +68,7 @@ async fn idle_memory(name: &str) -> [String; 2] {
         }
         .boxed()
     });
-    let plugin = host.load(host::guest(name)).await.unwrap();
+    let plugin = host.load(std::fs::read(file).unwrap()).await.unwrap();
     let pool = Pool::new(plugin, worker);
     let ask = json!({"ask": "ASKED:*"});
     // What the first one brings into memory is there for all.

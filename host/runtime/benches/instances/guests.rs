@@ -1,6 +1,6 @@
 //! The guests that are measured, and one run of one.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -10,18 +10,21 @@ use warren_runtime::{ArtifactsConfig, EngineConfig, Pool, Reuse};
 use crate::host::{Host, job, occasion};
 
 const GUESTS: [(&str, &str); 4] = [
-    ("Rust", "tally"),
-    ("JavaScript, QuickJS", "tally_qjs"),
-    ("JavaScript, StarlingMonkey", "tally_js"),
-    ("Python", "tally_py"),
+    ("Rust", "guests/target/wasm32-wasip2/release/tally.wasm"),
+    ("JavaScript, QuickJS", "tests/guests/tally/js/build/tally-js.wasm"),
+    (
+        "JavaScript, StarlingMonkey",
+        "guests/target/wasm32-wasip2/release/tally_starlingmonkey.wasm",
+    ),
+    ("Python", "tests/guests/tally/python/build/tally-python.wasm"),
 ];
 
-/// The languages whose guest has been built. Says which one has not.
-pub(crate) fn built() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let folder =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guests/target/wasm32-wasip2/release");
-    GUESTS.into_iter().filter(move |(language, name)| {
-        let is_built = folder.join(format!("{name}.wasm")).exists();
+/// The languages whose guest has been built, each with its file. Says which one has not.
+pub(crate) fn built() -> impl Iterator<Item = (&'static str, PathBuf)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let guests = GUESTS.map(|(language, file)| (language, root.join(file)));
+    guests.into_iter().filter(|(language, file)| {
+        let is_built = file.exists();
         if !is_built {
             println!("{language}: not built, left out; tests/guests/tally has what builds it");
         }

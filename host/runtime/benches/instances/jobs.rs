@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Builder;
 use warren_runtime::Pool;
 
-use crate::{guests, host::guest};
+use crate::guests;
 
 pub(crate) fn jobs(criterion: &mut Criterion) {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
@@ -14,8 +14,8 @@ pub(crate) fn jobs(criterion: &mut Criterion) {
         .map(|n| json!({"name": format!("item {n}"), "price": n, "count": 2}))
         .collect();
     let jobs = [("null", Value::Null), ("JSON", json!({ "items": items }))];
-    for (language, name) in guests::built() {
-        let plugin = runtime.block_on(host.load(guest(name))).unwrap();
+    for (language, file) in guests::built() {
+        let plugin = runtime.block_on(host.load(std::fs::read(file).unwrap())).unwrap();
         for (group, reuse) in [("fresh", None), ("reused", Some(guests::reuse()))] {
             let mut worker = host.worker("TALLY");
             worker.reuse = reuse;

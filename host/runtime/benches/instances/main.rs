@@ -2,7 +2,8 @@
 //! the exchange of a version. The first table of `host/decisions/0006-instance-reuse.md` is from here.
 //!
 //!     (cd guests && cargo build --release -p tally -p caller)
-//!     tests/guests/tally/js/build && tests/guests/tally/py/build
+//!     target/release/warren build tests/guests/tally/js tests/guests/tally/python
+//!     tests/guests/tally/starlingmonkey/build
 //!     cargo bench --workspace --bench instances
 //!     cargo bench --workspace --bench instances -- Rust
 //!

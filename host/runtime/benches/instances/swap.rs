@@ -13,7 +13,7 @@ use warren_runtime::{Digest, Pool};
 
 use crate::{
     guests,
-    host::{Host, guest},
+    host::Host,
 };
 
 /// What serves: one assignment exchanges it.
@@ -27,8 +27,9 @@ pub(crate) fn swap(criterion: &mut Criterion) {
         .unwrap();
     let host = guests::host();
     let mut group = criterion.benchmark_group("swap");
-    for (language, name) in guests::built() {
-        let versions = [guest(name), another(guest(name))];
+    for (language, file) in guests::built() {
+        let guest = std::fs::read(file).unwrap();
+        let versions = [guest.clone(), another(guest)];
         let seat = Arc::new(Mutex::new(runtime.block_on(prepared(&host, &versions[1]))));
         let mut turn = 0;
         let mut swap = async || {
