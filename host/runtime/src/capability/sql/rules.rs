@@ -16,9 +16,9 @@ use libsqlite3_sys::{
     SQLITE_CREATE_TEMP_VIEW, SQLITE_CREATE_VTABLE, SQLITE_DENY, SQLITE_DETACH,
     SQLITE_LIMIT_ATTACHED, SQLITE_LIMIT_COLUMN, SQLITE_LIMIT_LENGTH,
     SQLITE_LIMIT_LIKE_PATTERN_LENGTH, SQLITE_LIMIT_SQL_LENGTH, SQLITE_OK, SQLITE_PRAGMA,
-    sqlite3_limit, sqlite3_set_authorizer,
+    sqlite3_get_autocommit, sqlite3_limit, sqlite3_set_authorizer,
 };
-use sqlx::SqliteConnection;
+use sqlx::{SqliteConnection, sqlite::LockedSqliteHandle};
 
 use super::MAX_STATEMENT_BYTES;
 
@@ -78,6 +78,17 @@ pub(super) async fn install(connection: &mut SqliteConnection) -> Result<(), sql
             "SQLite refused the authorizer".into(),
         ))
     }
+}
+
+/// Whether a transaction is open on a connection.
+#[allow(
+    unsafe_code,
+    reason = "sqlx hands out the raw handle for what it does not wrap; see host/decisions/0002"
+)]
+pub(super) fn is_in_transaction(handle: &mut LockedSqliteHandle<'_>) -> bool {
+    let raw = handle.as_raw_handle().as_ptr();
+    // SAFETY: the handle is valid while it is locked; the call only reads a flag.
+    unsafe { sqlite3_get_autocommit(raw) == 0 }
 }
 
 #[allow(unsafe_code, reason = "the form that SQLite calls")]

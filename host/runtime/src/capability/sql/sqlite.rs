@@ -57,15 +57,22 @@ pub(super) fn pool(file: &Path, most_bytes: u64) -> SqlitePool {
     SqlitePoolOptions::new()
         .max_connections(MAX_CONNECTIONS)
         .acquire_timeout(LOCK_TIMEOUT)
+        // A file does not go away as a server does, and each question costs two changes of thread.
+        .test_before_acquire(false)
         .after_connect(|connection, _| Box::pin(rules::install(connection)))
         .after_release(|connection, _| {
             Box::pin(async move {
-                // First the handler: the deadline of a run that was stopped has passed, and must
-                // not stop the rollback too.
-                connection.lock_handle().await?.remove_progress_handler();
-                // A run that was stopped may have left a transaction open. That there is none is
-                // the usual case and answered with an error.
-                let _ = sqlx::query("ROLLBACK").execute(&mut *connection).await;
+                let is_open = {
+                    let mut handle = connection.lock_handle().await?;
+                    // First the handler: the deadline of a run that was stopped has passed, and must
+                    // not stop the rollback too.
+                    handle.remove_progress_handler();
+                    rules::is_in_transaction(&mut handle)
+                };
+                // Only a run that was stopped leaves one.
+                if is_open {
+                    sqlx::query("ROLLBACK").execute(&mut *connection).await?;
+                }
                 Ok(true)
             })
         })
@@ -150,10 +157,25 @@ impl Connection {
         parameters: Vec<Value>,
         bounds: &Bounds,
     ) -> Result<u64, Failure> {
-        let statement = self.prepare(statement, parameters.len(), bounds).await?;
-        let query = statement.query_with(bind(parameters)?);
-        let done = query.execute(&mut *self.inner).await.map_err(read_error)?;
-        Ok(done.rows_affected())
+        let done = if parameters.is_empty() && !may_have_parameters(&statement) {
+            // There is nothing to check, and to prepare it costs two changes of thread.
+            self.begin(bounds);
+            let statement = AssertSqlSafe(statement).into_sql_str();
+            (&mut *self.inner).execute(sqlx::query(statement)).await
+        } else {
+            let statement = self.prepare(statement, parameters.len(), bounds).await?;
+            let query = statement.query_with(bind(parameters)?);
+            query.execute(&mut *self.inner).await
+        };
+        Ok(done.map_err(read_error)?.rows_affected())
+    }
+
+    /// The time of a statement runs from here.
+    fn begin(&self, bounds: &Bounds) {
+        *self
+            .statement_end
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = bounds.statement_end;
     }
 
     /// Checks a statement before it runs: SQLite itself takes a missing parameter for NULL.
@@ -163,10 +185,7 @@ impl Connection {
         n_given: usize,
         bounds: &Bounds,
     ) -> Result<SqliteStatement, Failure> {
-        *self
-            .statement_end
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = bounds.statement_end;
+        self.begin(bounds);
         if let Some(number) = numbered(&statement).find(|number| !(1..=n_given).contains(number)) {
             return Err(Failure::invalid(format!(
                 "the statement has a parameter ${number}, but the {n_given} values are numbered \
@@ -184,6 +203,11 @@ impl Connection {
             _ => Ok(statement),
         }
     }
+}
+
+/// Whether a character is in it with which a parameter begins, be it in a text.
+fn may_have_parameters(statement: &str) -> bool {
+    statement.contains(['?', ':', '@', '$'])
 }
 
 fn bind(parameters: Vec<Value>) -> Result<SqliteArguments, Failure> {
