@@ -364,7 +364,11 @@ impl Settle for Claim {
             let origin = self.origin;
             if let Some(acks) = &origin.acks {
                 let acked = acks.clone().ack(self.tag, self.acker, &origin.runtime);
-                return if acked.await { Ok(()) } else { Err(SettleError) };
+                return if acked.await {
+                    Ok(())
+                } else {
+                    Err(SettleError)
+                };
             }
             let acked = self.acker.ack(BasicAckOptions::default());
             // lapin says `false` when the channel is gone, and may not answer at all when it goes

@@ -11,12 +11,18 @@ use crate::host::{Host, job, occasion};
 
 const GUESTS: [(&str, &str); 4] = [
     ("Rust", "guests/target/wasm32-wasip2/release/tally.wasm"),
-    ("JavaScript, QuickJS", "tests/guests/tally/js/build/tally-js.wasm"),
+    (
+        "JavaScript, QuickJS",
+        "tests/guests/tally/js/build/tally-js.wasm",
+    ),
     (
         "JavaScript, StarlingMonkey",
         "guests/target/wasm32-wasip2/release/tally_starlingmonkey.wasm",
     ),
-    ("Python", "tests/guests/tally/python/build/tally-python.wasm"),
+    (
+        "Python",
+        "tests/guests/tally/python/build/tally-python.wasm",
+    ),
 ];
 
 /// The languages whose guest has been built, each with its file. Says which one has not.

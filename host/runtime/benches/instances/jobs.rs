@@ -15,7 +15,9 @@ pub(crate) fn jobs(criterion: &mut Criterion) {
         .collect();
     let jobs = [("null", Value::Null), ("JSON", json!({ "items": items }))];
     for (language, file) in guests::built() {
-        let plugin = runtime.block_on(host.load(std::fs::read(file).unwrap())).unwrap();
+        let plugin = runtime
+            .block_on(host.load(std::fs::read(file).unwrap()))
+            .unwrap();
         for (group, reuse) in [("fresh", None), ("reused", Some(guests::reuse()))] {
             let mut worker = host.worker("TALLY");
             worker.reuse = reuse;

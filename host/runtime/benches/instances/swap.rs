@@ -11,10 +11,7 @@ use serde_json::Value;
 use tokio::runtime::Builder;
 use warren_runtime::{Digest, Pool};
 
-use crate::{
-    guests,
-    host::Host,
-};
+use crate::{guests, host::Host};
 
 /// What serves: one assignment exchanges it.
 type Seat = Mutex<Arc<Pool>>;
