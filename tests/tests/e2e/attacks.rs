@@ -106,7 +106,10 @@ async fn a_flood_on_standard_error_ends_at_the_limit_of_host_calls(site: &Site) 
 
 async fn a_flood_ends(site: &Site, attack: &str) {
     // The limit that is tested here comes first, also where everything else wants the processors.
-    let config = CONFIG.replace("deadline = \"2s\"\ncpu = \"500ms\"", "deadline = \"30s\"\ncpu = \"20s\"");
+    let config = CONFIG.replace(
+        "deadline = \"2s\"\ncpu = \"500ms\"",
+        "deadline = \"30s\"\ncpu = \"20s\"",
+    );
     let says = ["more than 50000 times", "raise `host_calls`"];
     let host = survives(site, &config, &json!({"do": attack}), "host_calls", says).await;
     host.logged(

@@ -15,6 +15,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use futures_util::future::join_all;
 use lapin::{Acker, options::BasicAckOptions};
 use tokio::{runtime::Handle, sync::oneshot, task::yield_now};
 
@@ -95,22 +96,28 @@ impl Acks {
                 let settled = mem::take(&mut state.settled);
                 frames(settled, state.held.first().copied())
             };
-            for frame in frames {
-                let options = BasicAckOptions {
-                    multiple: frame.multiple,
-                };
-                // lapin says `false` when the channel is gone, and may not answer at all when it goes
-                // in this moment.
-                let acked = within(WRITE_TIMEOUT, "acknowledge", frame.acker.ack(options)).await;
-                for waits in frame.written {
-                    let _ = waits.send(matches!(acked, Ok(true)));
-                }
-            }
+            // At once, since lapin takes its time for each; no two of them are for one message. All of
+            // them before the next: it must not overtake these.
+            join_all(frames.into_iter().map(Frame::write)).await;
         }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Frame<Acker> {
+    async fn write(self) {
+        let options = BasicAckOptions {
+            multiple: self.multiple,
+        };
+        // lapin says `false` when the channel is gone, and may not answer at all when it goes in this
+        // moment.
+        let acked = within(WRITE_TIMEOUT, "acknowledge", self.acker.ack(options)).await;
+        for waits in self.written {
+            let _ = waits.send(matches!(acked, Ok(true)));
+        }
     }
 }
 

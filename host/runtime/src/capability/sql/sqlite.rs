@@ -157,7 +157,7 @@ impl Connection {
         parameters: Vec<Value>,
         bounds: &Bounds,
     ) -> Result<u64, Failure> {
-        let done = if parameters.is_empty() && !may_have_parameters(&statement) {
+        let done = if parameters.is_empty() && is_plain(&statement) {
             // There is nothing to check, and to prepare it costs two changes of thread.
             self.begin(bounds);
             let statement = AssertSqlSafe(statement).into_sql_str();
@@ -205,9 +205,13 @@ impl Connection {
     }
 }
 
-/// Whether a character is in it with which a parameter begins, be it in a text.
-fn may_have_parameters(statement: &str) -> bool {
-    statement.contains(['?', ':', '@', '$'])
+/// Whether it is one statement without parameters. Of several, a mistake in the second shall keep the
+/// first from running as well; where the characters stand in a text, it is only prepared for nothing.
+fn is_plain(statement: &str) -> bool {
+    let end = |c: char| c == ';' || c.is_ascii_whitespace();
+    !statement
+        .trim_end_matches(end)
+        .contains([';', '?', ':', '@', '$', '#'])
 }
 
 fn bind(parameters: Vec<Value>) -> Result<SqliteArguments, Failure> {

@@ -68,10 +68,18 @@ pub(super) async fn drive(
     let ending = loop {
         let now = begun.elapsed();
         course.tick(now);
-        while let Some(number) = course.next(now) {
+        let mut wrong = None;
+        while wrong.is_none()
+            && let Some(number) = course.next(now)
+        {
             if let Err(error) = line.send(number) {
-                course.end(number, Err(error), begun.elapsed());
+                course.end(number, Err(error.clone()), begun.elapsed());
+                wrong = Some(error);
             }
+        }
+        // What is wrong with one job is wrong with all of a run.
+        if let Some(error) = wrong {
+            break Ending::Broken(error);
         }
         if course.is_over(now) {
             break Ending::Whole;

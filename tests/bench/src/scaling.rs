@@ -1,0 +1,219 @@
+//! What grows with what: hosts, worker types, backlog, suspended calls, payloads.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::time::sleep;
+use warren_tests::{Host, Setup, Site};
+
+use crate::{
+    contender::Contender,
+    hop::Percentiles,
+    loader::{Loader, Target},
+    processes::usage,
+    resources::{guest, renamed},
+};
+
+const LOOK: Duration = Duration::from_millis(20);
+const PATIENCE: Duration = Duration::from_secs(180);
+const MIB: f64 = (1 << 20) as f64;
+
+/// One line of the table: what it was measured with, and what came out.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Line {
+    pub(crate) what: String,
+    pub(crate) figures: String,
+}
+
+pub(crate) async fn measure(url: &str, loader: &mut Loader) -> Result<Vec<Line>> {
+    let mut lines = Vec::new();
+    for n_hosts in [1, 2, 4] {
+        lines.push(hosts(url, loader, n_hosts).await?);
+    }
+    for n_types in [1, 8, 64] {
+        lines.push(types(url, loader, n_types).await?);
+    }
+    lines.push(backlog(url, loader).await?);
+    lines.push(suspended().await?);
+    for size in [100, 10_000, 100_000, 1_000_000, 10_000_000] {
+        lines.push(payload(url, loader, size).await?);
+    }
+    Ok(lines)
+}
+
+/// One backlog, drained by several hosts.
+async fn hosts(url: &str, loader: &mut Loader, n_hosts: usize) -> Result<Line> {
+    const N: usize = 60_000;
+    let target = Contender::Rust.target();
+    Contender::Rust.prepare(url, loader).await?;
+    loader.fill(&target, N).await?;
+    let mut hosts = Vec::new();
+    let starting = (0..n_hosts).map(|_| Contender::Rust.start(url));
+    for started in futures_util::future::join_all(starting).await {
+        hosts.push(started?);
+    }
+    let rate = drain(loader, &[target]).await?;
+    Ok(Line {
+        what: format!("{n_hosts} hosts, one type, RabbitMQ"),
+        figures: format!("{rate:.0} jobs/s"),
+    })
+}
+
+/// One host with several types, each with its share of the backlog.
+async fn types(url: &str, loader: &mut Loader, n_types: usize) -> Result<Line> {
+    const N: usize = 40_000;
+    let tally = guest()?;
+    let setup = || {
+        let host = Setup::new(&Site::embedded()).with_broker(url);
+        (0..n_types).fold(host, |setup: Setup, index| {
+            setup.with_file(&format!("plugins/p{index}.wasm"), renamed(&tally, index))
+        })
+    };
+    // Declares the queues; a host that goes away leaves them.
+    drop(setup().start().await);
+    let targets: Vec<Target> = (0..n_types)
+        .map(|index| Target {
+            queue: format!("warren.v1.q.T{index:04}"),
+            key: format!("T{index:04}:*"),
+            ..Contender::Rust.target()
+        })
+        .collect();
+    for target in &targets {
+        loader.purge(&target.queue).await?;
+        loader.fill(target, N / n_types).await?;
+    }
+    let host = setup().start().await;
+    let rate = drain(loader, &targets).await?;
+    let memory = usage(&[host.pid()]).memory as f64 / MIB;
+    Ok(Line {
+        what: format!("{n_types} types, one host, RabbitMQ"),
+        figures: format!("{rate:.0} jobs/s, {memory:.0} MiB"),
+    })
+}
+
+/// Jobs in a second over the middle of what is left.
+async fn drain(loader: &Loader, targets: &[Target]) -> Result<f64> {
+    let left = async || {
+        let mut left = 0;
+        for target in targets {
+            left += loader.n_ready(&target.queue).await? as usize;
+        }
+        anyhow::Ok((Instant::now(), left))
+    };
+    let (began, n) = left().await?;
+    loop {
+        let (now, n_left) = left().await?;
+        if n_left <= n / 10 {
+            return Ok((n - n_left) as f64 / (now - began).as_secs_f64());
+        }
+        if began.elapsed() > PATIENCE {
+            bail!("{n_left} of {n} jobs are left");
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// A backlog that is far larger than what a host holds.
+async fn backlog(url: &str, loader: &mut Loader) -> Result<Line> {
+    const N: usize = 100_000;
+    let target = Contender::Rust.target();
+    Contender::Rust.prepare(url, loader).await?;
+    loader.fill(&target, N).await?;
+    let running = Contender::Rust.start(url).await?;
+    let before = usage(&running.pids).memory as f64 / MIB;
+    let (begun, mut most) = (Instant::now(), before);
+    while loader.n_ready(&target.queue).await? > 0 {
+        most = most.max(usage(&running.pids).memory as f64 / MIB);
+        if begun.elapsed() > PATIENCE {
+            bail!("a backlog of {N} jobs is not drained");
+        }
+        sleep(LOOK).await;
+    }
+    Ok(Line {
+        what: format!("backlog of {N} jobs, RabbitMQ"),
+        figures: format!("resident {before:.0} MiB at its begin, {most:.0} MiB at the most"),
+    })
+}
+
+/// Guests that wait for a reply, all at once.
+async fn suspended() -> Result<Line> {
+    const N: usize = 8000;
+    let config = format!(
+        "call_timeout = \"10m\"\n[limits]\ndeadline = \"10m\"\n[workers.TALLY]\nconcurrency = {N}\n\
+         [workers.FK]\nconcurrency = 1\n"
+    );
+    let setup = Setup::new(&Site::embedded()).with_plugins(["tally", "attacker", "http_faulty"]);
+    let host = setup.with_config(&config).start().await;
+    let send = async |to: &str, order: serde_json::Value| {
+        let path = format!("/faulty/?do=send&to={to}");
+        host.post(&path, order.to_string()).await
+    };
+    // The only instance sleeps: whoever calls the type waits.
+    send("FK:*", json!({"do": "sleep"})).await;
+    in_flight(&host, "FK", 1).await?;
+    let before = usage(&[host.pid()]).memory;
+    let begun = Instant::now();
+    for _ in 0..N {
+        send("TALLY:*", json!({"ask": "FK:*"})).await;
+    }
+    in_flight(&host, "TALLY", N).await?;
+    let took = begun.elapsed().as_secs_f64();
+    let each = usage(&[host.pid()]).memory.saturating_sub(before) / N as u64 / 1024;
+    let asked = Instant::now();
+    let is_well = host.admin("/readyz").await.status.is_success();
+    let answered = asked.elapsed().as_secs_f64() * 1e3;
+    if !is_well {
+        bail!("a host with {N} suspended calls is not ready");
+    }
+    Ok(Line {
+        what: format!("{N} suspended calls, embedded bus"),
+        figures: format!(
+            "{each} KiB resident each; all suspended {took:.1} s after the first was sent over HTTP; \
+             ready, says so in {answered:.1} ms"
+        ),
+    })
+}
+
+async fn in_flight(host: &Host, worker: &str, n: usize) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        let entry = host.worker(worker).await.unwrap_or_default();
+        if entry.get("in_flight").and_then(serde_json::Value::as_u64) == Some(n as u64) {
+            return Ok(());
+        }
+        if begun.elapsed() > PATIENCE {
+            bail!("{n} runs of {worker} do not come together: {entry}");
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// Jobs that carry more: to the guest and back.
+async fn payload(url: &str, loader: &mut Loader, size: usize) -> Result<Line> {
+    const LIMITS: &str = "[limits]\npayload = \"64MiB\"\nmemory = \"256MiB\"\n";
+    let setup = Setup::new(&Site::embedded()).with_broker(url);
+    let setup = setup.with_plugins(["attacker"]).with_config(LIMITS);
+    let host = setup.start().await;
+    let target = Target {
+        queue: "warren.v1.q.FK".to_owned(),
+        key: "FK:*".to_owned(),
+        data: json!({"do": "echo", "data": "x".repeat(size)}),
+        ..Contender::Rust.target()
+    };
+    let asked = loader
+        .ask_always(&target, 1, Duration::from_secs(3))
+        .await?;
+    let latency = Percentiles::from(&asked.latency);
+    let memory = usage(&[host.pid()]).memory as f64 / MIB;
+    Ok(Line {
+        what: format!("payload of {size} B there and back, one at a time, RabbitMQ"),
+        figures: format!(
+            "{:.0} jobs/s, p50 {:.2} ms, p99 {:.2} ms, {memory:.0} MiB",
+            asked.rate,
+            latency.p50 as f64 / 1e3,
+            latency.p99 as f64 / 1e3,
+        ),
+    })
+}
