@@ -125,6 +125,8 @@ async fn measure(arguments: &Arguments) -> Result<()> {
         run.rounds.push(round);
         fs::write(&arguments.json, serde_json::to_vec_pretty(&run)?)?;
     }
+    // What has been measured is not lost where the scaling fails.
+    run.write(&arguments.document)?;
     if !arguments.no_scaling {
         eprintln!("scaling");
         run.scaling = scaling::measure(&url, &mut loader).await?;

@@ -85,7 +85,7 @@ pub(crate) async fn measure(n_plugins: usize) -> Result<Resources> {
     drop(one);
     let (all, took) = start(setup(n_plugins)).await;
     let more = settled(&all).await.saturating_sub(with_one);
-    resources.idle_plugin = more as f64 / (n_plugins - 1) as f64;
+    resources.idle_plugin = more as f64 / n_plugins.saturating_sub(1).max(1) as f64;
     resources.idle = (n_plugins, took);
     let build = variant(&renamed(&tally, 0), format!("{:?}", Instant::now()));
     resources.swap_among = swap(&all, "p0.wasm", &build).await?.0;

@@ -139,7 +139,8 @@ async fn backlog(url: &str, loader: &mut Loader) -> Result<Line> {
 
 /// Guests that wait for a reply, all at once.
 async fn suspended() -> Result<Line> {
-    const N: usize = 8000;
+    // A host has room for 1,000 instances.
+    const N: usize = 900;
     let config = format!(
         "call_timeout = \"10m\"\n[limits]\ndeadline = \"10m\"\n[workers.TALLY]\nconcurrency = {N}\n\
          [workers.FK]\nconcurrency = 1\n"

@@ -1,7 +1,7 @@
 //! Acknowledgements of one channel, several in one frame.
 //!
-//! A frame for each job costs a host, lapin and the broker more than the job's way through the host
-//! does (decision 0014). AMQP can acknowledge "this one and all before it": so what is settled within
+//! A frame for each job is work for a host, lapin and the broker that a shared one saves (decision
+//! 0014). AMQP can acknowledge "this one and all before it": so what is settled within
 //! one turn of the runtime goes out together. Nothing waits for a clock: where one job at a time is
 //! settled, its acknowledgement leaves at once.
 //!
