@@ -10,6 +10,7 @@ mod extended;
 mod json;
 mod msgpack;
 mod object;
+mod plain;
 mod value;
 
 use std::{borrow::Cow, fmt};

@@ -5,7 +5,10 @@ use std::{borrow::Cow, fmt};
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{Fields, Form, Kind, MAX_DEPTH, Mode, Raw, Value, extended, value::MAX_SAFE_INTEGER};
+use super::{
+    Fields, Form, Kind, MAX_DEPTH, Mode, Raw, Value, extended, plain::is_plain,
+    value::MAX_SAFE_INTEGER,
+};
 use crate::{CodecError, Encoding};
 
 pub(super) fn kind(bytes: &[u8]) -> Kind {
@@ -68,7 +71,10 @@ fn code_unit(text: &[u8]) -> Option<u16> {
 pub(super) fn split(bytes: &[u8]) -> Result<Fields<'_>, CodecError> {
     let fields = whole(bytes, Splitter)?;
     for (_, raw) in &fields {
-        raw.check()?;
+        // Its grammar has been checked to find its end.
+        if !is_plain(raw.bytes) {
+            raw.check()?;
+        }
     }
     Ok(fields)
 }
