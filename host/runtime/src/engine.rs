@@ -17,6 +17,7 @@ use wasmtime_wasi_http::p2::bindings::ProxyIndices;
 use crate::{
     ArtifactsConfig, CompilerConfig, Digest, LoadError, MAX_TABLE_ELEMENTS, Plugin, Reach, Worker,
     artifacts::{self, Artifacts},
+    binary,
     bindings::{
         self,
         exports::warren::worker::{descriptor, errors, handler},
@@ -177,7 +178,7 @@ impl Engine {
             let artifacts = engine.0.artifacts.as_ref();
             match artifacts.and_then(|artifacts| artifacts.load(&engine.0.engine, &digest)) {
                 Some(component) => Ok(Some((component, Symbols::of(&content)))),
-                None => validate(&content).map(|()| None),
+                None => binary::validate(&content).map(|()| None),
             }
         };
         let found = tokio::task::spawn_blocking(find).await.map_err(off)??;
@@ -357,66 +358,6 @@ fn linkers(engine: &wasmtime::Engine) -> wasmtime::Result<(Linker<State>, Linker
         },
     )?;
     Ok((full, probe))
-}
-
-/// Tells the usual mistakes apart before wasmtime sees the bytes.
-fn validate(bytes: &[u8]) -> Result<(), LoadError> {
-    const MODULE: &[u8] = b"\0asm\x01\0\0\0";
-    const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
-    let wrong = |text: String| Err(LoadError::Invalid(text));
-    if bytes.len() > MAX_FILE_BYTES {
-        return wrong(format!(
-            "the file has {} bytes; at most {MAX_FILE_BYTES} are taken",
-            bytes.len()
-        ));
-    }
-    if let Some(sections) = bytes.strip_prefix(COMPONENT) {
-        if is_whole(sections) {
-            return Ok(());
-        }
-        return wrong(format!(
-            "the file ends after {} bytes in the middle of a section: it is truncated, so copy it \
-             again",
-            bytes.len()
-        ));
-    }
-    if bytes.starts_with(MODULE) {
-        return wrong(
-            "it is a core module, not a component: build it with `--target wasm32-wasip2`, or wrap \
-             it with `wasm-tools component new`"
-                .to_owned(),
-        );
-    }
-    if bytes.len() < COMPONENT.len() {
-        return wrong(format!(
-            "the file has only {} bytes: it is truncated",
-            bytes.len()
-        ));
-    }
-    wrong("it is not WebAssembly: the file does not begin with the magic bytes `\\0asm`".to_owned())
-}
-
-/// Whether the last section ends where the file does. A section is a byte for its kind, its
-/// length in LEB128, and as many bytes.
-fn is_whole(mut sections: &[u8]) -> bool {
-    while let [_kind, rest @ ..] = sections {
-        let mut length = 0usize;
-        let mut digits = rest.iter().take(5).enumerate();
-        let body = loop {
-            let Some((index, digit)) = digits.next() else {
-                return false;
-            };
-            length |= usize::from(digit & 0x7f) << (7 * index);
-            if digit & 0x80 == 0 {
-                break rest.get(index + 1..).unwrap_or_default();
-            }
-        };
-        let Some(next) = body.get(length..) else {
-            return false;
-        };
-        sections = next;
-    }
-    true
 }
 
 fn imports(component: &Component, engine: &wasmtime::Engine) -> Vec<String> {

@@ -10,6 +10,7 @@
 
 mod artifacts;
 mod background;
+mod binary;
 mod bindings;
 mod capability;
 mod compiler;
@@ -38,6 +39,7 @@ mod ticker;
 mod warm;
 
 pub use artifacts::ArtifactsConfig;
+pub use binary::is_whole;
 pub use capability::{
     bus::{Call, CallFn},
     first_use::FirstUse,

@@ -11,14 +11,16 @@ use std::{
 
 use bytes::Bytes;
 use warren_protocol::WorkerType;
-use warren_runtime::{Digest, Engine, MAX_FILE_BYTES, Plugin};
+use warren_runtime::{Digest, Engine, MAX_FILE_BYTES, Plugin, is_whole};
 
 use super::{Shelf, stage::Rejection, watch::Stamp};
 use crate::{equip::Equipment, registry::file_name};
 
-/// A file that has not changed for this long is complete: copying tools write without pauses, and
-/// one that does pause leaves a file that does not validate.
-const QUIET: Duration = Duration::from_millis(100);
+/// A file that has not changed for this long is read.
+const QUIET: Duration = Duration::from_millis(20);
+/// What has not changed for this long and still is no whole component never becomes one by itself:
+/// copying tools write without pauses.
+const STUCK: Duration = Duration::from_millis(100);
 /// A file that nobody has touched for this long need not be waited for. Whole seconds, because that is
 /// what some file systems tell.
 const LONG_QUIET: Duration = Duration::from_secs(3);
@@ -98,8 +100,9 @@ impl Workshop {
 
 /// Reads a file that nobody is writing to any more.
 async fn read_when_quiet(file: &Path) -> Result<(Stamp, Bytes), (Option<Stamp>, Rejection)> {
+    let mut quiet = QUIET;
     loop {
-        let Some(before) = stamp(file).await.map_err(|error| (None, error))? else {
+        let Some(before) = stamp(file, quiet).await.map_err(|error| (None, error))? else {
             continue;
         };
         if before.length > MAX_FILE_BYTES as u64 {
@@ -114,21 +117,25 @@ async fn read_when_quiet(file: &Path) -> Result<(Stamp, Bytes), (Option<Stamp>, 
             (Some(before.clone()), unreadable(error))
         })?;
         // What was written while it was read is another file.
-        if Stamp::of(file).ok().as_ref() == Some(&before) {
+        if Stamp::of(file).ok().as_ref() != Some(&before) {
+            continue;
+        }
+        if quiet == STUCK || is_whole(&content) {
             return Ok((before, content.into()));
         }
+        quiet = STUCK;
     }
 }
 
-/// The stamp of a file that has kept it for a while; `None` when it has not.
-async fn stamp(file: &Path) -> Result<Option<Stamp>, Rejection> {
+/// The stamp of a file that keeps it for so long; `None` when it does not.
+async fn stamp(file: &Path, quiet: Duration) -> Result<Option<Stamp>, Rejection> {
     let gone = |error: io::Error| unreadable(format!("read: {error}"));
     let before = Stamp::of(file).map_err(gone)?;
     // At a start, most files have been quiet for days.
     if before.is_older_than(LONG_QUIET) {
         return Ok(Some(before));
     }
-    tokio::time::sleep(QUIET).await;
+    tokio::time::sleep(quiet).await;
     let after = Stamp::of(file).map_err(gone)?;
     Ok((before == after).then_some(after))
 }
