@@ -63,6 +63,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// How many versions of each worker are kept beside the one that serves.
     pub keep_versions: u32,
+    /// Instances of guests that may live at the same time, all workers together; further runs wait.
+    pub instances: u32,
     /// How much room compiled plugins may take, in bytes; 0: none are kept.
     pub compile_cache_bytes: u64,
     /// What compiling one plugin may take.
@@ -334,6 +336,7 @@ impl Default for Config {
             plugins: PathBuf::from("plugins"),
             data_dir: PathBuf::from("data"),
             keep_versions: 3,
+            instances: 1000,
             compile_cache_bytes: 1 << 30,
             compiler: CompilerBounds {
                 memory_bytes: 4 << 30,

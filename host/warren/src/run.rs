@@ -177,6 +177,7 @@ pub fn engine(config: &Config) -> anyhow::Result<Engine> {
         .max()
         .unwrap_or_default();
     Ok(Engine::new(&EngineConfig {
+        max_instances: config.instances,
         max_memory_bytes: largest.max(defaults.max_memory_bytes),
         n_threads: n_processors(),
         artifacts: (config.compile_cache_bytes > 0).then(|| ArtifactsConfig {
@@ -184,7 +185,6 @@ pub fn engine(config: &Config) -> anyhow::Result<Engine> {
             max_bytes: config.compile_cache_bytes,
         }),
         compiler: Some(compile::compiler(config.compiler)?),
-        ..defaults
     })?)
 }
 

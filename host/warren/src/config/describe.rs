@@ -25,6 +25,7 @@ impl fmt::Display for Config {
             plugins,
             data_dir,
             keep_versions,
+            instances,
             compile_cache_bytes,
             compiler,
             http,
@@ -81,6 +82,7 @@ impl fmt::Display for Config {
         writeln!(f, "plugins = {}", quoted(&plugins.to_string_lossy()))?;
         writeln!(f, "data_dir = {}", quoted(&data_dir.to_string_lossy()))?;
         writeln!(f, "keep_versions = {keep_versions}")?;
+        writeln!(f, "instances = {instances}")?;
         writeln!(f, "compile_cache = \"{}\"", shown_size(compile_cache_bytes))?;
         let memory = shown_size(&compiler.memory_bytes);
         writeln!(f, "compile_memory = \"{memory}\"")?;

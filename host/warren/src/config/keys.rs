@@ -37,6 +37,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 const SHORTEST: Duration = Duration::from_millis(1);
 /// Each is a file of the plugin's size.
 const VERSIONS: RangeInclusive<u32> = 0..=100;
+/// wasmtime sets aside 8 GiB of address space for each, and a process has 128 TiB.
+const INSTANCES: RangeInclusive<u32> = 1..=10_000;
 const COMPILE_CACHE: RangeInclusive<u64> = 0..=1 << 40;
 /// A trivial guest takes half of the least.
 const COMPILE_MEMORY: RangeInclusive<u64> = 512 << 20..=1 << 40;
@@ -74,6 +76,12 @@ pub(super) const HOST: &[Key<Draft>] = &[
                 &mut draft.config.keep_versions,
                 values::number(node, VERSIONS),
             );
+        },
+    },
+    Key {
+        name: "instances",
+        set: |draft, node, report| {
+            report.put(&mut draft.config.instances, values::number(node, INSTANCES));
         },
     },
     Key {

@@ -27,6 +27,7 @@ pub(super) const VARIABLES: &[(&str, &str)] = &[
     ("WARREN_PLUGINS", "plugins"),
     ("WARREN_DATA_DIR", "data_dir"),
     ("WARREN_KEEP_VERSIONS", "keep_versions"),
+    ("WARREN_INSTANCES", "instances"),
     ("WARREN_COMPILE_CACHE", "compile_cache"),
     ("WARREN_COMPILE_MEMORY", "compile_memory"),
     ("WARREN_COMPILE_TIMEOUT", "compile_timeout"),

@@ -30,6 +30,7 @@ fn every_variable_sets_its_key() {
         ("WARREN_PLUGINS", "p"),
         ("WARREN_DATA_DIR", "d"),
         ("WARREN_KEEP_VERSIONS", "7"),
+        ("WARREN_INSTANCES", "12"),
         ("WARREN_COMPILE_CACHE", "2GiB"),
         ("WARREN_COMPILE_MEMORY", "1GiB"),
         ("WARREN_COMPILE_TIMEOUT", "9s"),
@@ -103,6 +104,7 @@ fn every_variable_sets_its_key() {
     assert_eq!(urls(&config.broker), ["amqp://u:a,b@h", "amqps://i"]);
     assert_eq!((config.plugins, config.data_dir), ("p".into(), "d".into()));
     assert_eq!(config.keep_versions, 7);
+    assert_eq!(config.instances, 12);
     assert_eq!(config.compile_cache_bytes, 2 << 30);
     assert_eq!(config.compiler.memory_bytes, 1 << 30);
     assert_eq!(config.compiler.timeout, Duration::from_secs(9));
