@@ -3,6 +3,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::sync::Semaphore;
 use warren_bus::{Delivery, Inbox, Kind, Subscription};
 use warren_protocol::{Address, Job};
@@ -84,7 +85,17 @@ fn open_if_bundle(host: &Arc<Host>, delivery: Delivery) -> Option<Delivery> {
 pub(crate) async fn attend(host: Arc<Host>, mut inbox: Inbox) {
     let room = Arc::new(Semaphore::new(MAX_WAITING_BY_ID));
     let room_for_news = Arc::new(Semaphore::new(MAX_WAITING_NEWS));
-    while let Some(delivery) = inbox.recv().await {
+    // Beside what comes next: no answer waits until the one before it is acknowledged. The prefetch
+    // bounds them.
+    let mut acks = FuturesUnordered::new();
+    loop {
+        let delivery = tokio::select! {
+            Some(()) = acks.next() => continue,
+            delivery = inbox.recv() => delivery,
+        };
+        let Some(delivery) = delivery else {
+            break;
+        };
         match delivery.message.kind {
             Kind::Error if delivery.message.correlation_id.is_none() => {
                 let (host, place) = (host.clone(), room_for_news.clone().try_acquire_owned());
@@ -95,8 +106,8 @@ pub(crate) async fn attend(host: Arc<Host>, mut inbox: Inbox) {
                     }
                 });
             }
-            Kind::Reply | Kind::Error => resolve(&host, delivery).await,
-            Kind::Job if answers_a_call(&host, &delivery) => resolve(&host, delivery).await,
+            Kind::Reply | Kind::Error => acks.push(resolve(&host, delivery)),
+            Kind::Job if answers_a_call(&host, &delivery) => acks.push(resolve(&host, delivery)),
             Kind::Job | Kind::Bundle => {
                 let (host, place) = (host.clone(), room.clone().try_acquire_owned());
                 host.work.clone().spawn(async move {
@@ -108,6 +119,7 @@ pub(crate) async fn attend(host: Arc<Host>, mut inbox: Inbox) {
             }
         }
     }
+    while acks.next().await.is_some() {}
 }
 
 /// Puts what has no place to wait to the end of the inbox.
@@ -144,8 +156,9 @@ async fn run_by_id(host: &Arc<Host>, delivery: Delivery) {
     }
 }
 
-/// A reply or an error: the call that waits for it goes on.
-async fn resolve(host: &Host, delivery: Delivery) {
+/// A reply or an error: the call that waits for it goes on, now. What is left to do is to acknowledge
+/// it.
+fn resolve(host: &Host, delivery: Delivery) -> impl Future<Output = ()> + use<> {
     let message = &delivery.message;
     let correlation_id = message.correlation_id.as_deref().unwrap_or_default();
     if !host.calls.resolve(correlation_id, reply::read(message)) {
@@ -156,7 +169,7 @@ async fn resolve(host: &Host, delivery: Delivery) {
             "a reply came when nobody waited any more"
         );
     }
-    settle::ack(delivery).await;
+    settle::ack(delivery)
 }
 
 /// Waits for the right to run, then runs beside the others. The job is handed back when the worker
