@@ -217,6 +217,7 @@ pub(super) async fn run(config: &Config, bench: &Bench) -> anyhow::Result<Verdic
         stops: bench.to.0.clone(),
         data,
         timeout: (!bench.no_reply).then(|| bench.timeout.unwrap_or(config.call_timeout)),
+        max_unconfirmed: max_open,
     };
     say(&format!("to {to} {place}: {}", plan.shown()));
     let mut interruption = Interruption::new().context("waiting for signals")?;

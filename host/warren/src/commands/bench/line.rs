@@ -7,6 +7,7 @@
 use std::{fmt, future::pending, net::SocketAddr, time::Duration};
 
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use tokio::time::sleep;
 use warren_bus::{
     Kind, Message, PublishError,
     operator::{Mailbox, OperatorError, Publisher},
@@ -25,6 +26,8 @@ use crate::{
 
 /// How long the bus may take to store a job that nobody waits for, and a host beyond its time.
 const SILENCE: Duration = Duration::from_secs(40);
+/// How long a job takes to fail that the line has no room for.
+const REFUSAL: Duration = Duration::from_millis(100);
 
 /// What every job of a run has in common.
 #[derive(Clone)]
@@ -35,6 +38,9 @@ pub(super) struct Order {
     pub(super) data: Payload,
     /// How long its reply is waited for; `None` when nobody waits.
     pub(super) timeout: Option<Duration>,
+    /// Jobs that may wait for the broker's confirm, each held here until then: a job that nobody waits for any
+    /// more may still be one of them.
+    pub(super) max_unconfirmed: usize,
 }
 
 impl Order {
@@ -173,6 +179,15 @@ impl ToBroker {
 
     fn send(&mut self, number: u64) -> Result<(), CallError> {
         let order = &self.order;
+        if self.confirms.len() >= order.max_unconfirmed {
+            let text = format!("the broker has {} jobs to confirm", self.confirms.len());
+            self.confirms.push(Box::pin(async move {
+                // Whoever sends the next one when this has ended must not do so without a pause.
+                sleep(REFUSAL).await;
+                (number, Err(PublishError::Unavailable(text)))
+            }));
+            return Ok(());
+        }
         let id = order.id(number);
         let mut request = Request::new(&self.sender, id.clone(), order.slip(), self.encoding)?;
         if let Some(timeout) = order.timeout {
