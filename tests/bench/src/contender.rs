@@ -15,7 +15,7 @@ use crate::{
 const START: Duration = Duration::from_secs(60);
 
 /// One way to do the work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(crate) enum Contender {
     /// A consumer on lapin: the ceiling.
     Bare,

@@ -26,8 +26,11 @@ pub(crate) struct Hop {
     pub(crate) cpu: f64,
     /// Resident memory when it was ready, with its backlog waiting, and at the end, in bytes.
     pub(crate) memory: (u64, u64),
-    /// Replies in a second with 64 questions open, and their latencies.
+    /// Replies in a second with 64 questions open, their latencies, and the time on a processor for each, in
+    /// microseconds.
     pub(crate) asked: f64,
+    #[serde(default)]
+    pub(crate) asked_cpu: f64,
     pub(crate) closed: Percentiles,
     /// The rate of the open loop, half of what it has shown to be able to, and the latencies there.
     pub(crate) half: f64,
@@ -111,7 +114,10 @@ pub(crate) async fn measure(
 
     let during = Duration::from_secs_f64(seconds);
     loader.ask_always(&target, N_OPEN, during / 4).await?;
+    let before = usage(&running.pids);
     let closed = loader.ask_always(&target, N_OPEN, during).await?;
+    let used = usage(&running.pids).cpu - before.cpu;
+    hop.asked_cpu = used / (closed.rate * seconds) * 1e6;
     (hop.asked, hop.closed) = (closed.rate, Percentiles::from(&closed.latency));
     hop.half = closed.rate / 2.0;
     let open = loader.ask_at(&target, hop.half, during).await?;

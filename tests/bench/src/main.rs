@@ -62,6 +62,11 @@ enum Role {
     BareConsumer { url: String, queue: String },
     /// Only writes the document, from the figures that are kept.
     Render,
+    /// Measures one contender by itself and prints its figures: for a profile, or before and after a change.
+    One {
+        /// bare, rust, java-script, python, node or celery.
+        contender: Contender,
+    },
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 1)]
@@ -73,15 +78,31 @@ async fn main() -> Result<()> {
             let run: Run = serde_json::from_slice(&fs::read(&arguments.json)?)?;
             return run.write(&arguments.document);
         }
-        None => {}
+        Some(Role::One { .. }) | None => {}
     }
     // What it has started goes with the values that hold it, also when it is interrupted.
     let mut end = signal(SignalKind::terminate())?;
+    let measured = async {
+        match arguments.role {
+            Some(Role::One { contender }) => one(contender, arguments.seconds).await,
+            _ => measure(&arguments).await,
+        }
+    };
     tokio::select! {
-        measured = measure(&arguments) => measured,
+        measured = measured => measured,
         _ = tokio::signal::ctrl_c() => bail!("interrupted"),
         _ = end.recv() => bail!("ended"),
     }
+}
+
+#[allow(clippy::print_stdout, reason = "what was asked for")]
+async fn one(contender: Contender, seconds: f64) -> Result<()> {
+    let broker = Broker::start().await;
+    let url = broker.url();
+    let mut loader = Loader::connect(&url).await?;
+    let hop = hop::measure(contender, &url, &mut loader, seconds, None).await?;
+    println!("{}", serde_json::to_string_pretty(&hop)?);
+    Ok(())
 }
 
 async fn measure(arguments: &Arguments) -> Result<()> {

@@ -203,9 +203,9 @@ impl Run {
 
     fn one_hop(&self) -> String {
         let mut table = String::from(
-            "| who | jobs/s out of a backlog | CPU per job | replies/s, 64 open | p50 / p99 / p99.9 there | \
+            "| who | jobs/s out of a backlog | CPU per job | replies/s, 64 open | CPU per reply | p50 / p99 / p99.9 there | \
              at half of that: p50 / p99 / p99.9 | memory at start → load | start to first job |\n\
-             |---|---|---|---|---|---|---|---|\n",
+             |---|---|---|---|---|---|---|---|---|\n",
         );
         for contender in Contender::ALL {
             let hops = self.hops(contender);
@@ -224,11 +224,12 @@ impl Run {
             };
             let _ = writeln!(
                 table,
-                "| {} | {} | {:.0} µs | {} | {} | {} | {:.0} → {:.0} MiB | {:.2} s |",
+                "| {} | {} | {:.0} µs | {} | {:.0} µs | {} | {} | {:.0} → {:.0} MiB | {:.2} s |",
                 contender.name(),
                 whole(drained),
                 middle(of(&|hop| hop.cpu)),
                 whole(asked),
+                middle(of(&|hop| hop.asked_cpu)),
                 latency(&|hop| hop.closed),
                 latency(&|hop| hop.open),
                 middle(of(&|hop| hop.memory.0 as f64 / MIB)),

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use futures_util::future::{try_join, try_join_all};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::sleep;
@@ -49,21 +50,18 @@ async fn hosts(url: &str, loader: &mut Loader, n_hosts: usize) -> Result<Line> {
     let target = Contender::Rust.target();
     Contender::Rust.prepare(url, loader).await?;
     loader.fill(&target, N).await?;
-    let mut hosts = Vec::new();
-    let starting = (0..n_hosts).map(|_| Contender::Rust.start(url));
-    for started in futures_util::future::join_all(starting).await {
-        hosts.push(started?);
-    }
-    let rate = drain(loader, &[target]).await?;
+    let starting = try_join_all((0..n_hosts).map(|_| Contender::Rust.start(url)));
+    let targets = [target];
+    let (_hosts, rate) = try_join(starting, drain(loader, &targets, N)).await?;
     Ok(Line {
-        what: format!("{n_hosts} hosts, one type, RabbitMQ"),
+        what: format!("{n_hosts} {}, one type, RabbitMQ", plural("host", n_hosts)),
         figures: format!("{rate:.0} jobs/s"),
     })
 }
 
 /// One host with several types, each with its share of the backlog.
 async fn types(url: &str, loader: &mut Loader, n_types: usize) -> Result<Line> {
-    const N: usize = 40_000;
+    const N: usize = 128_000;
     let tally = guest()?;
     let setup = || {
         let host = Setup::new(&Site::embedded()).with_broker(url);
@@ -84,17 +82,21 @@ async fn types(url: &str, loader: &mut Loader, n_types: usize) -> Result<Line> {
         loader.purge(&target.queue).await?;
         loader.fill(target, N / n_types).await?;
     }
-    let host = setup().start().await;
-    let rate = drain(loader, &targets).await?;
+    let starting = async { Ok(setup().start().await) };
+    let (host, rate) = try_join(starting, drain(loader, &targets, N)).await?;
     let memory = usage(&[host.pid()]).memory as f64 / MIB;
     Ok(Line {
-        what: format!("{n_types} types, one host, RabbitMQ"),
+        what: format!("{n_types} {}, one host, RabbitMQ", plural("type", n_types)),
         figures: format!("{rate:.0} jobs/s, {memory:.0} MiB"),
     })
 }
 
-/// Jobs in a second over the middle of what is left.
-async fn drain(loader: &Loader, targets: &[Target]) -> Result<f64> {
+fn plural(word: &str, n: usize) -> String {
+    format!("{word}{}", if n == 1 { "" } else { "s" })
+}
+
+/// Jobs in a second between a half and a tenth of `n`: those who drain may still be starting.
+async fn drain(loader: &Loader, targets: &[Target], n: usize) -> Result<f64> {
     let left = async || {
         let mut left = 0;
         for target in targets {
@@ -102,13 +104,17 @@ async fn drain(loader: &Loader, targets: &[Target]) -> Result<f64> {
         }
         anyhow::Ok((Instant::now(), left))
     };
-    let (began, n) = left().await?;
+    let (started, mut first) = (Instant::now(), None);
     loop {
         let (now, n_left) = left().await?;
-        if n_left <= n / 10 {
-            return Ok((n - n_left) as f64 / (now - began).as_secs_f64());
+        match first {
+            None if n_left <= n / 2 => first = Some((now, n_left)),
+            Some((began, n_first)) if n_left <= n / 10 => {
+                return Ok((n_first - n_left) as f64 / (now - began).as_secs_f64());
+            }
+            _ => {}
         }
-        if began.elapsed() > PATIENCE {
+        if started.elapsed() > PATIENCE {
             bail!("{n_left} of {n} jobs are left");
         }
         sleep(LOOK).await;
@@ -139,11 +145,11 @@ async fn backlog(url: &str, loader: &mut Loader) -> Result<Line> {
 
 /// Guests that wait for a reply, all at once.
 async fn suspended() -> Result<Line> {
-    // A host has room for 1,000 instances.
-    const N: usize = 900;
+    const N: usize = 8000;
     let config = format!(
-        "call_timeout = \"10m\"\n[limits]\ndeadline = \"10m\"\n[workers.TALLY]\nconcurrency = {N}\n\
-         [workers.FK]\nconcurrency = 1\n"
+        "call_timeout = \"10m\"\ninstances = {}\n[limits]\ndeadline = \"10m\"\n[workers.TALLY]\nconcurrency = {N}\n\
+         [workers.FK]\nconcurrency = 1\n",
+        N + 100,
     );
     let setup = Setup::new(&Site::embedded()).with_plugins(["tally", "attacker", "http_faulty"]);
     let host = setup.with_config(&config).start().await;
