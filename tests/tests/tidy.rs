@@ -38,10 +38,11 @@ const FLOORS: [(&str, &[&str]); 5] = [
 ];
 
 /// What only one crate of the host may name, by the beginning of its name.
-const OWNERS: [(&str, &str); 4] = [
+const OWNERS: [(&str, &str); 5] = [
     ("lapin", "warren-bus"),
     ("wasmtime", "warren-runtime"),
     ("sqlx", "warren-runtime"),
+    ("rusqlite", "warren-runtime"),
     ("redis", "warren-runtime"),
 ];
 
@@ -96,7 +97,7 @@ fn dependencies_point_down() {
 }
 
 #[test]
-fn only_the_bus_names_lapin_and_only_the_runtime_names_wasmtime_sqlx_and_redis() {
+fn only_the_bus_names_lapin_and_only_the_runtime_names_wasmtime_databases_and_redis() {
     check(host_packages().iter().flat_map(|(package, dependencies)| {
         OWNERS
             .iter()

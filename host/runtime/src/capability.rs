@@ -1,7 +1,6 @@
 //! What a guest can reach: one file for each interface of the contract, one field in `State`.
 
 pub(crate) mod bus;
-mod busy;
 pub(crate) mod config;
 pub(crate) mod context;
 pub(crate) mod first_use;
@@ -11,3 +10,4 @@ pub(crate) mod metrics;
 pub(crate) mod outgoing;
 pub(crate) mod payload;
 pub(crate) mod sql;
+mod sqlite;

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use sqlx::{ConnectOptions, Row, sqlite::SqliteConnectOptions};
+use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
 
 /// Where the hosts of one test keep their databases. Removed with it.
@@ -70,7 +70,7 @@ impl Ledger {
             let folder = self.slot(&slot).join("sql").join(worker_type);
             let file = [folder.join("worker.sqlite")];
             for file in file.iter().filter(|file| file.exists()) {
-                match read(file, &slot).await {
+                match read(file, &slot) {
                     Ok(read) => runs.extend(read),
                     Err(error) if error.to_string().contains("no such table") => {}
                     Err(error) => panic!("{} cannot be read: {error}", file.display()),
@@ -99,23 +99,22 @@ impl Ledger {
     }
 }
 
-async fn read(file: &Path, slot: &str) -> Result<Vec<Run>, sqlx::Error> {
-    let options = SqliteConnectOptions::new().filename(file);
-    let mut connection = options.disable_statement_logging().connect().await?;
-    let rows = sqlx::query("SELECT key, job, phase, attempt, worker, at_ms, build FROM runs")
-        .fetch_all(&mut connection)
-        .await?;
-    let runs = rows.iter().map(|row| {
+fn read(file: &Path, slot: &str) -> rusqlite::Result<Vec<Run>> {
+    // It is there. To read the log of one that others write, its index has to be written.
+    let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let mut runs =
+        connection.prepare("SELECT key, job, phase, attempt, worker, at_ms, build FROM runs")?;
+    let runs = runs.query_map([], |row| {
         Ok(Run {
-            key: row.try_get("key")?,
-            job: row.try_get("job")?,
-            phase: row.try_get("phase")?,
-            attempt: row.try_get("attempt")?,
-            worker: row.try_get("worker")?,
-            at_ms: row.try_get("at_ms")?,
-            build: row.try_get("build")?,
+            key: row.get("key")?,
+            job: row.get("job")?,
+            phase: row.get("phase")?,
+            attempt: row.get("attempt")?,
+            worker: row.get("worker")?,
+            at_ms: row.get("at_ms")?,
+            build: row.get("build")?,
             slot: slot.to_owned(),
         })
-    });
+    })?;
     runs.collect()
 }

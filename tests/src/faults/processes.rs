@@ -7,7 +7,7 @@ use std::fs;
 pub struct Usage {
     /// Memory that is in use, in KiB.
     pub rss_kib: u64,
-    /// All threads but those of SQLite, one for each connection to a database.
+    /// All threads but those of the runtime: it has as many as wait for the disk at a time.
     pub n_threads: usize,
     /// Those of lapin, one for each connection.
     pub n_io_loops: usize,
@@ -34,7 +34,7 @@ pub fn usage(pid: u32) -> Usage {
     let open = open.map(|path| path.to_string_lossy().into_owned());
     Usage {
         rss_kib: rss.unwrap_or_default(),
-        n_threads: names.iter().filter(|name| !name.contains("sqlx")).count(),
+        n_threads: names.iter().filter(|name| !name.contains("tokio")).count(),
         n_io_loops: names.iter().filter(|name| name.contains("io-loop")).count(),
         n_sockets: open.filter(|path| path.starts_with("socket:")).count(),
     }

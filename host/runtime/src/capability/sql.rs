@@ -13,22 +13,24 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::{PgPool, SqlitePool};
+use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use warren_protocol::WorkerType;
 
 use crate::{
     Limits, Worker,
     bindings::warren::worker::sql::{Error, Host, Rows, Value},
-    capability::first_use::FirstUse,
+    capability::{first_use::FirstUse, sqlite::LOCK_TIMEOUT},
     state::State,
 };
 
+mod created;
 mod outside;
 mod placeholders;
 mod postgres;
 mod rules;
 mod sqlite;
+mod statement;
 mod transaction;
 mod url;
 
@@ -42,8 +44,6 @@ use transaction::Transactions;
 
 /// The longest statement, in bytes: values belong into parameters.
 const MAX_STATEMENT_BYTES: usize = 100_000;
-/// How long a statement waits for another one's lock, and a run for a connection.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The databases of one host: opened when a worker first needs one, kept while plugins change.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ enum Key {
 
 #[derive(Clone, Debug)]
 enum Pool {
-    Sqlite(SqlitePool),
+    Sqlite(sqlite::Database),
     Postgres(PgPool),
 }
 
@@ -82,6 +82,7 @@ enum Control {
 }
 
 /// What one statement may take.
+#[derive(Clone)]
 struct Bounds {
     most_rows: usize,
     most_bytes: usize,
@@ -147,7 +148,10 @@ impl Databases {
                     Failure::Told(Error::Unavailable(text))
                 })?;
                 self.first_use.tell(worker_type);
-                Pool::Sqlite(sqlite::pool(&folder.join("worker.sqlite"), most_bytes))
+                Pool::Sqlite(sqlite::Database::new(
+                    &folder.join("worker.sqlite"),
+                    most_bytes,
+                ))
             }
             Key::Postgres(url, timeout) => Pool::Postgres(postgres::pool(url, *timeout)),
         };
@@ -157,9 +161,9 @@ impl Databases {
 }
 
 impl Connection {
-    async fn acquire(pool: &Pool, bounds: &Bounds) -> Result<Self, Failure> {
+    async fn acquire(pool: &Pool) -> Result<Self, Failure> {
         Ok(match pool {
-            Pool::Sqlite(pool) => Self::Sqlite(sqlite::Connection::acquire(pool, bounds).await?),
+            Pool::Sqlite(pool) => Self::Sqlite(sqlite::Connection::acquire(pool).await?),
             Pool::Postgres(pool) => Self::Postgres(postgres::Connection::acquire(pool).await?),
         })
     }
@@ -331,7 +335,7 @@ impl Session {
         }
     }
 
-    async fn connection(&mut self, bounds: &Bounds) -> Result<&mut Connection, Failure> {
+    async fn connection(&mut self) -> Result<&mut Connection, Failure> {
         if !self.is_granted {
             let reason = "the operator does not give this worker a database (`sql`)";
             return Err(Failure::Told(Error::Denied(reason.to_owned())));
@@ -342,7 +346,7 @@ impl Session {
                 let pool = self
                     .databases
                     .pool(self.key.clone(), self.limits.database_bytes)?;
-                Connection::acquire(&pool, bounds).await?
+                Connection::acquire(&pool).await?
             }
         };
         Ok(self.connection.insert(connection))
@@ -357,7 +361,7 @@ impl State {
     ) -> Result<Rows, Error> {
         let run = &mut self.run;
         let bounds = run.sql.bounds(run.deadline, &run.cancelled);
-        let result = match run.sql.connection(&bounds).await {
+        let result = match run.sql.connection().await {
             Ok(connection) => connection.query(statement, parameters, &bounds).await,
             Err(failure) => Err(failure),
         };
@@ -371,7 +375,7 @@ impl State {
     ) -> Result<u64, Error> {
         let run = &mut self.run;
         let bounds = run.sql.bounds(run.deadline, &run.cancelled);
-        let result = match run.sql.connection(&bounds).await {
+        let result = match run.sql.connection().await {
             Ok(connection) => connection.execute(statement, parameters, &bounds).await,
             Err(failure) => Err(failure),
         };
@@ -386,7 +390,7 @@ impl State {
     async fn control_now(&mut self, control: Control) -> Result<(), Failure> {
         let run = &mut self.run;
         let bounds = run.sql.bounds(run.deadline, &run.cancelled);
-        let connection = run.sql.connection(&bounds).await?;
+        let connection = run.sql.connection().await?;
         connection.control(control, &bounds).await
     }
 

@@ -45,7 +45,7 @@ impl Worker {
     pub async fn execute_sql(&self, statement: &str) -> Result<u64, String> {
         let (mut session, end) = (Session::new(self), CancellationToken::new());
         let bounds = session.bounds(Instant::now() + self.limits.deadline, &end);
-        let done = match session.connection(&bounds).await {
+        let done = match session.connection().await {
             Ok(connection) => {
                 let statement = statement.to_owned();
                 connection.execute(statement, Vec::new(), &bounds).await
@@ -62,7 +62,7 @@ impl Worker {
     pub async fn query_sql(&self, statement: &str) -> Result<Table, String> {
         let (mut session, end) = (Session::new(self), CancellationToken::new());
         let bounds = session.bounds(Instant::now() + self.limits.deadline, &end);
-        let done = match session.connection(&bounds).await {
+        let done = match session.connection().await {
             Ok(connection) => {
                 let statement = statement.to_owned();
                 connection.query(statement, Vec::new(), &bounds).await

@@ -1,0 +1,263 @@
+//! Statements for SQLite, from their text to what comes of them. All of this works where it is called.
+
+use rusqlite::{
+    Batch, CachedStatement, Connection, Row, Statement, StatementStatus,
+    fallible_iterator::FallibleIterator,
+    ffi,
+    types::{Null, ValueRef},
+};
+
+use super::{Bounds, Collected, Failure, placeholders::numbered};
+use crate::{
+    bindings::warren::worker::sql::{Error, Rows, Value},
+    capability::sqlite::{self, Watch},
+};
+
+/// The longest statement that stays prepared, in bytes. What is longer is written by a machine, each
+/// time anew.
+const MAX_KEPT_BYTES: usize = 1 << 10;
+/// What a prepared statement may take in memory to be kept, in bytes: a short one may name views.
+const MAX_KEPT_MEMORY: i32 = 64 << 10;
+
+/// Checks what SQLite itself would not: it takes a missing parameter for NULL.
+pub(super) fn check_numbers(text: &str, n_given: usize) -> Result<(), Failure> {
+    match numbered(text).find(|number| !(1..=n_given).contains(number)) {
+        None => Ok(()),
+        Some(number) => Err(Failure::invalid(format!(
+            "the statement has a parameter ${number}, but the {n_given} values are numbered \
+             from $1 on"
+        ))),
+    }
+}
+
+/// The rows of a statement that only reads and is soon done.
+pub(super) fn read_here(
+    connection: &Connection,
+    watch: &Watch,
+    text: &str,
+    parameters: &[Value],
+    bounds: &Bounds,
+) -> Option<Rows> {
+    let mut statement = connection.prepare_cached(kept(text)?).ok()?;
+    let rows = read_if_quick(&mut statement, parameters, bounds);
+    let_go(statement, watch);
+    rows
+}
+
+/// The rows of all statements of a text, under the columns of the first that has any.
+pub(super) fn query(
+    connection: &Connection,
+    watch: &Watch,
+    text: &str,
+    parameters: &[Value],
+    bounds: &Bounds,
+) -> Result<Rows, Failure> {
+    let mut collected = Collected::new(Vec::new(), bounds);
+    run_each(connection, watch, text, parameters, |statement| {
+        read(statement, &mut collected)
+    })?;
+    Ok(collected.rows)
+}
+
+/// How many rows all statements of a text have changed.
+pub(super) fn execute(
+    connection: &Connection,
+    watch: &Watch,
+    text: &str,
+    parameters: &[Value],
+) -> Result<u64, Failure> {
+    let mut n_changed = 0u64;
+    run_each(connection, watch, text, parameters, |statement| {
+        let before = connection.total_changes();
+        let mut rows = statement.raw_query();
+        while rows.next().map_err(read_error)?.is_some() {}
+        // Where nothing has changed, `changes` is still the number of an earlier statement.
+        if connection.total_changes() != before {
+            n_changed = n_changed.saturating_add(connection.changes());
+        }
+        Ok(())
+    })?;
+    Ok(n_changed)
+}
+
+/// Whether a text is one statement without parameters. Where the characters stand in a text, it is
+/// taken for another.
+pub(super) fn is_plain(text: &str) -> bool {
+    !trimmed(text).contains([';', '?', ':', '@', '$', '#'])
+}
+
+/// Whether a text may be kept: one statement, which is short and begins with its first word. (Only of
+/// nothing but such texts SQLite makes a statement for sure.)
+pub(super) fn kept(text: &str) -> Option<&str> {
+    let text = trimmed(text);
+    let is_kept = text.len() <= MAX_KEPT_BYTES
+        && text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && !text.contains(';');
+    is_kept.then_some(text)
+}
+
+fn trimmed(text: &str) -> &str {
+    text.trim_matches(|c: char| c == ';' || c.is_ascii_whitespace())
+}
+
+/// Runs all statements of a text. All are prepared before the first of them runs: a mistake in the
+/// second keeps the first from running as well.
+fn run_each(
+    connection: &Connection,
+    watch: &Watch,
+    text: &str,
+    parameters: &[Value],
+    mut run: impl FnMut(&mut Statement<'_>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    if let Some(text) = kept(text) {
+        let mut statement = connection.prepare_cached(text).map_err(read_error)?;
+        let done = check_number(statement.parameter_count(), parameters.len())
+            .and_then(|()| bind(&mut statement, parameters, 0))
+            .and_then(|_| run(&mut statement));
+        let_go(statement, watch);
+        return done;
+    }
+    let mut statements = Vec::new();
+    let mut batch = Batch::new(connection, text);
+    while let Some(statement) = batch.next().map_err(read_error)? {
+        statements.push(statement);
+    }
+    let n_wanted = statements.iter().map(Statement::parameter_count).sum();
+    check_number(n_wanted, parameters.len())?;
+    let mut n_bound = 0;
+    for mut statement in statements {
+        n_bound += bind(&mut statement, parameters, n_bound)?;
+        run(&mut statement)?;
+    }
+    Ok(())
+}
+
+fn check_number(n_wanted: usize, n_given: usize) -> Result<(), Failure> {
+    if n_wanted == n_given {
+        return Ok(());
+    }
+    Err(Failure::invalid(format!(
+        "the statement has {n_wanted} parameters, but {n_given} values are given"
+    )))
+}
+
+fn read_if_quick(
+    statement: &mut Statement<'_>,
+    parameters: &[Value],
+    bounds: &Bounds,
+) -> Option<Rows> {
+    if !statement.readonly() || statement.parameter_count() != parameters.len() {
+        return None;
+    }
+    bind(statement, parameters, 0).ok()?;
+    let mut collected = Collected::new(Vec::new(), bounds);
+    read(statement, &mut collected).ok()?;
+    Some(collected.rows)
+}
+
+/// Keeps a statement prepared, unless it is large, or could be taken for one that is quick.
+fn let_go(statement: CachedStatement<'_>, watch: &Watch) {
+    let is_slow = watch.is_slow() && statement.readonly();
+    if is_slow || statement.get_status(StatementStatus::MemUsed) > MAX_KEPT_MEMORY {
+        statement.discard();
+    }
+}
+
+/// Gives a statement its values, and says how many of those it has that are not numbered. Others of
+/// them went to statements before it.
+fn bind(
+    statement: &mut Statement<'_>,
+    parameters: &[Value],
+    n_before: usize,
+) -> Result<usize, Failure> {
+    let mut n_bound = 0;
+    for index in 1..=statement.parameter_count() {
+        let number = match statement.parameter_name(index) {
+            None => {
+                n_bound += 1;
+                n_before + n_bound
+            }
+            Some(name) => number(name)?,
+        };
+        // `check_numbers` and `check_number` leave only a `?9` of several statements: NULL.
+        let Some(value) = number.checked_sub(1).and_then(|n| parameters.get(n)) else {
+            break;
+        };
+        match value {
+            Value::Null => statement.raw_bind_parameter(index, Null),
+            Value::Boolean(value) => statement.raw_bind_parameter(index, value),
+            Value::Integer(value) => statement.raw_bind_parameter(index, value),
+            Value::Real(value) => statement.raw_bind_parameter(index, value),
+            Value::Text(value) => statement.raw_bind_parameter(index, value.as_str()),
+            Value::Blob(value) => statement.raw_bind_parameter(index, value.as_slice()),
+        }
+        .map_err(read_error)?;
+    }
+    Ok(n_bound)
+}
+
+/// The number in `?1` or `$1`, which SQLite takes for a name.
+fn number(name: &str) -> Result<usize, Failure> {
+    let digits = name.strip_prefix(['?', '$']).unwrap_or_default();
+    let end = digits.find(|c: char| !c.is_ascii_digit());
+    let digits = end.map_or(digits, |end| digits.get(..end).unwrap_or_default());
+    digits.parse().map_err(|_| {
+        Failure::invalid(format!(
+            "the parameter {name} has no number: write $1, $2, and so on"
+        ))
+    })
+}
+
+/// Runs a statement to its end. What its columns are called is known for sure once it has run: where a
+/// table has changed, SQLite prepares it again by itself.
+fn read(statement: &mut Statement<'_>, collected: &mut Collected) -> Result<(), Failure> {
+    let mut rows = statement.raw_query();
+    while let Some(row) = rows.next().map_err(read_error)? {
+        collected.push(|| read_row(row))?;
+    }
+    drop(rows);
+    if collected.rows.columns.is_empty() {
+        let names = statement.column_names();
+        collected.rows.columns = names.map(str::to_owned).collect();
+    }
+    Ok(())
+}
+
+fn read_row(row: &Row<'_>) -> Result<Vec<Value>, Failure> {
+    let n_columns = row.as_ref().column_count();
+    (0..n_columns)
+        .map(|index| {
+            // The type of the value, not of the column: SQLite stores what it is given.
+            Ok(match row.get_ref(index).map_err(read_error)? {
+                ValueRef::Null => Value::Null,
+                ValueRef::Integer(value) => Value::Integer(value),
+                ValueRef::Real(value) => Value::Real(value),
+                ValueRef::Blob(bytes) => Value::Blob(bytes.to_vec()),
+                ValueRef::Text(bytes) => match str::from_utf8(bytes) {
+                    Ok(text) => Value::Text(text.to_owned()),
+                    Err(error) => {
+                        let text = format!("a text is not Unicode: {error}");
+                        return Err(Failure::Told(Error::Other(text)));
+                    }
+                },
+            })
+        })
+        .collect()
+}
+
+/// Sorts SQLite's result codes (<https://sqlite.org/rescode.html>) by what the guest does next.
+pub(super) fn read_error(error: rusqlite::Error) -> Failure {
+    let text = sqlite::text(&error);
+    Failure::Told(match sqlite::code(&error) {
+        Some(ffi::SQLITE_CONSTRAINT) => Error::Constraint(text),
+        Some(ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED) => Error::Conflict(text),
+        Some(ffi::SQLITE_INTERRUPT) => return Failure::Stopped,
+        Some(ffi::SQLITE_IOERR | ffi::SQLITE_FULL | ffi::SQLITE_CANTOPEN) => {
+            Error::Unavailable(text)
+        }
+        Some(ffi::SQLITE_TOOBIG) => Error::TooLarge(text),
+        Some(ffi::SQLITE_AUTH) => Error::Denied(text),
+        Some(ffi::SQLITE_ERROR | ffi::SQLITE_MISMATCH | ffi::SQLITE_RANGE) => Error::Invalid(text),
+        _ => Error::Other(text),
+    })
+}
