@@ -157,7 +157,7 @@ fn is_quick(asked: &AuthContext<'_>) -> bool {
         && match asked.action {
             AuthAction::Function { function_name } => {
                 let is = |name: &&str| function_name.eq_ignore_ascii_case(name);
-                QUICK_FUNCTIONS.iter().any(|name| is(&name))
+                QUICK_FUNCTIONS.iter().any(is)
             }
             AuthAction::Read { table_name, .. } => {
                 let begins = |name: &str| {
