@@ -6,7 +6,6 @@
 //! began it: others may use what it opened, and must not wait for its priority.
 
 use std::{
-    cell::Cell,
     future::poll_fn,
     io,
     pin::Pin,
@@ -31,22 +30,8 @@ const SLICE: Duration = Duration::from_millis(4);
 /// What is added to the threads' nice value. Beside one thread of the usual priority, one of these
 /// gets a tenth of a processor: enough to go on, whatever the others do.
 const NICER: i32 = 10;
-
-thread_local! {
-    static IS_BACKGROUND: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Whether this thread is one of those with the lower priority.
-pub(crate) fn is_here() -> bool {
-    IS_BACKGROUND.get()
-}
-
-/// How long this thread has had a processor.
-pub(crate) fn thread_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
-}
+/// What those threads are called.
+const NAME: &str = "background";
 
 /// Threads of a lower priority, as many as there are processors, and the clock of whatever runs here or
 /// there.
@@ -59,7 +44,7 @@ impl Background {
     pub(crate) fn start(n_threads: usize) -> io::Result<Self> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(n_threads.max(1))
-            .thread_name("background")
+            .thread_name(NAME)
             .on_thread_start(lower_priority)
             .build()?;
         Ok(Self {
@@ -210,7 +195,6 @@ impl<T> Drop for Moved<T> {
 
 /// Of the thread that calls. Raising one's nice value is always allowed.
 pub(crate) fn lower_priority() {
-    IS_BACKGROUND.set(true);
     use rustix::process::{getpriority_process, setpriority_process};
     let lowered = getpriority_process(None)
         .and_then(|nice| setpriority_process(None, nice.saturating_add(NICER)));
@@ -227,6 +211,11 @@ mod tests {
 
     use super::*;
     use crate::meter::Meter;
+
+    /// Whether this thread is one of those with the lower priority.
+    fn is_here() -> bool {
+        std::thread::current().name() == Some(NAME)
+    }
 
     /// What a run sees of where it is.
     async fn place() -> (bool, i32) {
@@ -253,7 +242,7 @@ mod tests {
         load: &Arc<Load>,
         run: impl Future<Output = T> + Send + 'static,
     ) -> T {
-        let clock = Meter::new(Instant::now()).clock();
+        let clock = Meter::new().clock();
         background.run(load, clock, Box::pin(run)).await
     }
 

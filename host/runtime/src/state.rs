@@ -131,7 +131,7 @@ impl Run {
             deadline,
             cancelled,
             sends: Arc::default(),
-            meter: Meter::new(began),
+            meter: Meter::new(),
             outgoing: Requests::new(worker, deadline),
         }
     }
