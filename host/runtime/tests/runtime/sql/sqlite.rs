@@ -82,6 +82,24 @@ async fn the_schema_can_be_read_and_numbered() {
     assert_eq!(rows(&pool, &["PRAGMA user_version"]).await, json!([[3]]));
 }
 
+/// On the stack of a run, which is smaller than a thread's.
+#[tokio::test]
+async fn a_short_statement_may_nest_as_deep_as_it_can() {
+    let host = Host::new();
+    let pool = host.faulty(|_| ()).await;
+    rows(&pool, &["CREATE TABLE t (n)", "INSERT INTO t VALUES (1)"]).await;
+    let sum = format!("SELECT n{} FROM t", "+n".repeat(490));
+    assert_eq!(rows(&pool, &[&sum]).await, json!([[491]]));
+    let negated = format!("SELECT {}n FROM t", "~".repeat(980));
+    let selects = format!("{}1{}", "SELECT (".repeat(100), ")".repeat(100));
+    let tables = format!("{}t{}", "SELECT * FROM (".repeat(60), ")".repeat(60));
+    // Whether SQLite takes them is its own affair.
+    for statement in [negated, selects, tables] {
+        run(&pool, &[&statement]).await;
+    }
+    assert_eq!(rows(&pool, &["SELECT n FROM t"]).await, json!([[1]]));
+}
+
 #[tokio::test]
 async fn a_text_that_is_not_unicode_is_an_error() {
     let host = Host::new();
