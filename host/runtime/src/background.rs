@@ -210,7 +210,7 @@ mod tests {
     use rustix::process::getpriority_process;
 
     use super::*;
-    use crate::meter::Meter;
+    use crate::meter::{Meter, thread_time};
 
     /// Whether this thread is one of those with the lower priority.
     fn is_here() -> bool {
@@ -227,13 +227,19 @@ mod tests {
         here()
     }
 
+    /// Keeps a processor for so long, by the clock that a run moves by, in pieces: after each the thread may
+    /// be another one.
     async fn compute(time: Duration) {
-        let begun = Instant::now();
-        while begun.elapsed() < time {
-            std::hint::spin_loop();
-            if begun.elapsed().as_millis().is_multiple_of(2) {
-                tokio::task::yield_now().await;
+        const PIECE: Duration = Duration::from_millis(2);
+        let mut left = time;
+        while !left.is_zero() {
+            let piece = left.min(PIECE);
+            let begun = thread_time();
+            while thread_time() - begun < piece {
+                std::hint::spin_loop();
             }
+            left -= piece;
+            tokio::task::yield_now().await;
         }
     }
 

@@ -1,7 +1,8 @@
 //! Why a run ended without a verdict of its own.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
+use rustix::io::Errno;
 use wasmtime::{PoolConcurrencyLimitError, Trap, component::ResourceTableError};
 
 use crate::{engine::STACK_BYTES, limits::Denied, state::MAX_RESOURCES};
@@ -123,6 +124,13 @@ pub(crate) fn read(
             "{exhausted}: allow more instances, or less concurrency of workers"
         ));
     }
+    if is_out_of_room(error) {
+        return Fault::Busy(
+            "the system has no more address space or memory mappings for this process: lower \
+             `instances`, or raise the kernel's vm.max_map_count (and `ulimit -v`, where it is set)"
+                .to_owned(),
+        );
+    }
     if error.downcast_ref() == Some(&Trap::StackOverflow) {
         return Fault::Stack;
     }
@@ -172,6 +180,16 @@ pub(crate) fn read(
     }
 }
 
+/// Whether the system refused memory to the host. wasmtime hands on what the call gave it, as it came or
+/// made into an error of the standard library.
+fn is_out_of_room(error: &wasmtime::Error) -> bool {
+    error.chain().any(|cause| {
+        let is_of_io = |error: &io::Error| error.kind() == io::ErrorKind::OutOfMemory;
+        cause.downcast_ref() == Some(&Errno::NOMEM)
+            || cause.downcast_ref::<io::Error>().is_some_and(is_of_io)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use wasmtime::{
@@ -195,5 +213,30 @@ mod tests {
         let fault = read(&error, &crate::Limits::default(), Denied::Nothing, "");
         assert!(matches!(fault, Fault::Busy(_)), "{fault:?}");
         assert_eq!(fault.reason(), "busy");
+    }
+
+    #[test]
+    fn a_system_without_room_is_busy_and_the_guest_has_not_trapped() {
+        let raw = Errno::NOMEM.raw_os_error();
+        let fault = |error: wasmtime::Error| {
+            let error = error.context("making an instance");
+            read(&error, &crate::Limits::default(), Denied::Nothing, "")
+        };
+        for error in [
+            Errno::NOMEM.into(),
+            io::Error::from_raw_os_error(raw).into(),
+            io::Error::from(io::ErrorKind::OutOfMemory).into(),
+        ] {
+            let fault = fault(error);
+            assert!(matches!(fault, Fault::Busy(_)), "{fault:?}");
+            assert!(fault.to_string().contains("vm.max_map_count"), "{fault}");
+        }
+        for error in [
+            Errno::INVAL.into(),
+            io::Error::from(io::ErrorKind::NotFound).into(),
+        ] {
+            let fault = fault(error);
+            assert!(matches!(fault, Fault::Trap(_)), "{fault:?}");
+        }
     }
 }

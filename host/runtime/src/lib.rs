@@ -46,7 +46,7 @@ pub use capability::{
     keyvalue::{KeyValueStore, KeyValueStores, RedisUrl},
     metrics::GuestMetrics,
     outgoing::{Detour, Outgoing, Trust, TrustError},
-    sql::{Cell, DatabaseUrl, Databases, Table},
+    sql::{Cell, DatabaseUrl, Databases, THREAD_STACK_BYTES, Table},
 };
 pub use compiler::{CompilerBounds, CompilerConfig, compile_apart};
 pub use engine::{Compiled, Engine, EngineConfig, EngineError, MAX_FILE_BYTES};

@@ -101,12 +101,7 @@ impl Clock {
 impl Polls {
     /// Only compared within one poll, which no thread takes from another.
     fn now() -> u64 {
-        let time = clock_gettime(ClockId::ThreadCPUTime);
-        let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-        let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or_default();
-        seconds
-            .saturating_mul(1_000_000_000)
-            .saturating_add(nanoseconds)
+        u64::try_from(thread_time().as_nanos()).unwrap_or(u64::MAX)
     }
 
     fn so_far(&self) -> u64 {
@@ -116,6 +111,13 @@ impl Polls {
             began => used.saturating_add(Self::now().saturating_sub(began)),
         }
     }
+}
+
+/// How long this thread has had a processor.
+pub(crate) fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
 #[cfg(test)]

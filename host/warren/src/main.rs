@@ -167,7 +167,10 @@ impl Threads {
                 .worker_threads(run::n_threads())
                 .event_interval(POLLS_BETWEEN_EVENTS),
         };
-        runtime.enable_all().build()
+        runtime
+            .thread_stack_size(warren_runtime::THREAD_STACK_BYTES)
+            .enable_all()
+            .build()
     }
 }
 

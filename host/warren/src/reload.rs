@@ -21,7 +21,7 @@ mod watch;
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -39,7 +39,7 @@ use crate::{
     versions::{Hold, Kept, Versions},
 };
 
-use prepare::{Found, Loaded, Prepared, Workshop};
+use prepare::{Before, Found, Loaded, Prepared, Workshop};
 use progress::Progress;
 pub(crate) use shelf::{FileState, Shelf};
 use stage::taken;
@@ -89,6 +89,7 @@ struct Known {
 struct Loading {
     serial: u64,
     stamp: Stamp,
+    before: Before,
     abort: AbortHandle,
 }
 
@@ -257,10 +258,11 @@ impl Reload {
     fn begin(&mut self, file: PathBuf, stamp: Stamp) {
         self.serial += 1;
         let (serial, workshop, path) = (self.serial, self.workshop.clone(), file.clone());
-        let known = self.known.get(&file).and_then(|known| known.digest);
+        let before = self.before(&file);
+        let known = before.clone();
         self.shelf.loading(&file, "read");
         let abort = self.loads.spawn(async move {
-            let prepared = workshop.prepare(&path, known).await;
+            let prepared = workshop.prepare(&path, &known).await;
             Loaded {
                 file: path,
                 serial,
@@ -270,10 +272,27 @@ impl Reload {
         let loading = Loading {
             serial,
             stamp,
+            before,
             abort,
         };
-        if let Some(before) = self.loading.insert(file, loading) {
-            before.abort.abort();
+        if let Some(earlier) = self.loading.insert(file, loading) {
+            earlier.abort.abort();
+        }
+    }
+
+    /// What is known of a file that is going to be loaded.
+    fn before(&self, file: &Path) -> Before {
+        let known = self.known.get(file);
+        let stamp = match self.loading.get(file) {
+            // It is known already, although nothing has come of it.
+            Some(loading) if loading.before.is_read.load(Relaxed) => Some(loading.stamp.clone()),
+            Some(loading) => loading.before.stamp.clone(),
+            None => known.and_then(|known| known.stamp.clone()),
+        };
+        Before {
+            stamp,
+            digest: known.and_then(|known| known.digest),
+            ..Before::default()
         }
     }
 

@@ -46,6 +46,8 @@ const GIVING_BACK: Duration = Duration::from_secs(1);
 const CLOSING_DATABASES: Duration = Duration::from_secs(1);
 /// How long responses that are complete may still be on their way to slow clients.
 const LAST_BYTES: Duration = Duration::from_millis(500);
+/// About how many memory mappings an instance has, its stack included.
+const MAPPINGS_EACH: u64 = 8;
 /// Messages that one queue of the embedded bus may hold.
 pub(crate) const EMBEDDED_QUEUE_LIMIT: usize = 100_000;
 
@@ -244,6 +246,7 @@ pub async fn run(
     make_folder(&config.plugins, "plugins folder", "--plugins")?;
     make_folder(&config.data_dir, "data folder", "--data-dir")?;
     check_writable(&config.data_dir)?;
+    warn_of_mappings(config.instances);
 
     let metrics = Arc::new(Metrics::new().context("registering metrics")?);
     let guest_metrics =
@@ -394,4 +397,23 @@ fn check_writable(folder: &Path) -> anyhow::Result<()> {
                 folder.display()
             )
         })
+}
+
+/// Too few memory mappings for all instances are found now, not at the first peak.
+fn warn_of_mappings(instances: u32) {
+    // Only Linux has this file, and only there is such a bound.
+    let most = std::fs::read_to_string("/proc/sys/vm/max_map_count");
+    let Some(most) = most.ok().and_then(|text| text.trim().parse::<u64>().ok()) else {
+        return;
+    };
+    let wanted = MAPPINGS_EACH * u64::from(instances);
+    if wanted > most {
+        tracing::warn!(
+            instances,
+            mappings_wanted = wanted,
+            mappings_allowed = most,
+            "so many instances may need more memory mappings than the kernel allows: lower `instances`, or \
+             raise it (sysctl -w vm.max_map_count)"
+        );
+    }
 }

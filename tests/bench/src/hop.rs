@@ -29,7 +29,6 @@ pub(crate) struct Hop {
     /// Replies in a second with 64 questions open, their latencies, and the time on a processor for each, in
     /// microseconds.
     pub(crate) asked: f64,
-    #[serde(default)]
     pub(crate) asked_cpu: f64,
     pub(crate) closed: Percentiles,
     /// The rate of the open loop, half of what it has shown to be able to, and the latencies there.
@@ -117,7 +116,7 @@ pub(crate) async fn measure(
     let before = usage(&running.pids);
     let closed = loader.ask_always(&target, N_OPEN, during).await?;
     let used = usage(&running.pids).cpu - before.cpu;
-    hop.asked_cpu = used / (closed.rate * seconds) * 1e6;
+    hop.asked_cpu = used / closed.latency.len() as f64 * 1e6;
     (hop.asked, hop.closed) = (closed.rate, Percentiles::from(&closed.latency));
     hop.half = closed.rate / 2.0;
     let open = loader.ask_at(&target, hop.half, during).await?;

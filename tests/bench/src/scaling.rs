@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use futures_util::future::{try_join, try_join_all};
+use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::sleep;
@@ -46,13 +46,27 @@ pub(crate) async fn measure(url: &str, loader: &mut Loader) -> Result<Vec<Line>>
 
 /// One backlog, drained by several hosts.
 async fn hosts(url: &str, loader: &mut Loader, n_hosts: usize) -> Result<Line> {
-    const N: usize = 60_000;
-    let target = Contender::Rust.target();
-    Contender::Rust.prepare(url, loader).await?;
-    loader.fill(&target, N).await?;
-    let starting = try_join_all((0..n_hosts).map(|_| Contender::Rust.start(url)));
-    let targets = [target];
-    let (_hosts, rate) = try_join(starting, drain(loader, &targets, N)).await?;
+    const N: usize = 128_000;
+    let tally = guest()?;
+    let folders: Vec<_> = (0..n_hosts)
+        .map(|_| tempfile::tempdir())
+        .collect::<Result<_, _>>()?;
+    let start = || {
+        join_all(folders.iter().map(|data| {
+            let setup = Setup::new(&Site::embedded()).with_broker(url);
+            let setup = setup.with_file("plugins/tally.wasm", &tally);
+            setup.with_option("--data-dir", data.path()).start()
+        }))
+    };
+    // Declares the queue, and compiles what is found again later.
+    drop(start().await);
+    let targets = [Contender::Rust.target()];
+    for target in &targets {
+        loader.purge(&target.queue).await?;
+        loader.fill(target, N).await?;
+    }
+    let _hosts = start().await;
+    let rate = drain(loader, &targets, N).await?;
     Ok(Line {
         what: format!("{n_hosts} {}, one type, RabbitMQ", plural("host", n_hosts)),
         figures: format!("{rate:.0} jobs/s"),
@@ -63,13 +77,15 @@ async fn hosts(url: &str, loader: &mut Loader, n_hosts: usize) -> Result<Line> {
 async fn types(url: &str, loader: &mut Loader, n_types: usize) -> Result<Line> {
     const N: usize = 128_000;
     let tally = guest()?;
+    let data = tempfile::tempdir()?;
     let setup = || {
         let host = Setup::new(&Site::embedded()).with_broker(url);
+        let host = host.with_option("--data-dir", data.path());
         (0..n_types).fold(host, |setup: Setup, index| {
             setup.with_file(&format!("plugins/p{index}.wasm"), renamed(&tally, index))
         })
     };
-    // Declares the queues; a host that goes away leaves them.
+    // Declares the queues, which a host that goes away leaves, and compiles what is found again later.
     drop(setup().start().await);
     let targets: Vec<Target> = (0..n_types)
         .map(|index| Target {
@@ -82,8 +98,8 @@ async fn types(url: &str, loader: &mut Loader, n_types: usize) -> Result<Line> {
         loader.purge(&target.queue).await?;
         loader.fill(target, N / n_types).await?;
     }
-    let starting = async { Ok(setup().start().await) };
-    let (host, rate) = try_join(starting, drain(loader, &targets, N)).await?;
+    let host = setup().start().await;
+    let rate = drain(loader, &targets, N).await?;
     let memory = usage(&[host.pid()]).memory as f64 / MIB;
     Ok(Line {
         what: format!("{n_types} {}, one host, RabbitMQ", plural("type", n_types)),
@@ -95,7 +111,7 @@ fn plural(word: &str, n: usize) -> String {
     format!("{word}{}", if n == 1 { "" } else { "s" })
 }
 
-/// Jobs in a second between a half and a tenth of `n`: those who drain may still be starting.
+/// Jobs in a second from now, when all who drain are up, to a tenth of the `n` that there were.
 async fn drain(loader: &Loader, targets: &[Target], n: usize) -> Result<f64> {
     let left = async || {
         let mut left = 0;
@@ -104,17 +120,18 @@ async fn drain(loader: &Loader, targets: &[Target], n: usize) -> Result<f64> {
         }
         anyhow::Ok((Instant::now(), left))
     };
-    let (started, mut first) = (Instant::now(), None);
+    let (began, n_first) = left().await?;
+    if n_first < n / 3 {
+        bail!(
+            "{n_first} of {n} jobs are left when the hosts are up: too few to measure by, so fill in more"
+        );
+    }
     loop {
         let (now, n_left) = left().await?;
-        match first {
-            None if n_left <= n / 2 => first = Some((now, n_left)),
-            Some((began, n_first)) if n_left <= n / 10 => {
-                return Ok((n_first - n_left) as f64 / (now - began).as_secs_f64());
-            }
-            _ => {}
+        if n_left <= n / 10 {
+            return Ok((n_first - n_left) as f64 / (now - began).as_secs_f64());
         }
-        if started.elapsed() > PATIENCE {
+        if began.elapsed() > PATIENCE {
             bail!("{n_left} of {n} jobs are left");
         }
         sleep(LOOK).await;

@@ -27,10 +27,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 mod error;
+mod prepared;
 mod watch;
 
 pub(super) use self::{
     error::{Error, code, text},
+    prepared::Prepared,
     watch::Watch,
 };
 
@@ -41,8 +43,6 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// How long a connection stays open that nobody needs: its memory, its files, and a write-ahead log
 /// that only the last one folds into the file.
 const MAX_IDLE: Duration = Duration::from_mins(10);
-/// Prepared statements that a connection keeps.
-const MAX_KEPT: usize = 16;
 /// The largest value that is read here, in bytes: one instruction of SQLite's may copy it, and is not
 /// interrupted. More than a statement may have, so that no schema is too large to be read.
 const HERE_VALUE_BYTES: i32 = 128 << 10;
@@ -200,14 +200,16 @@ impl Lease {
             let (connection, _) = lease.held.as_ref()?;
             connection.bound_values(connection.most_value_bytes).ok()?;
             connection.watch.begin_aside(until, stop);
-            let done = work(&connection.inner, &connection.watch);
+            // It may have waited for a thread. What is short would be over before SQLite asks.
+            let is_over = connection.watch.is_over();
+            let done = (!is_over).then(|| work(&connection.inner, &connection.watch));
             connection.watch.end();
             Some((lease, done))
         });
         // It panics, or the runtime ends.
         let (lease, done) = done.await.ok().flatten().ok_or(Error::Gone)?;
         *slot = Some(lease);
-        Ok(done)
+        done.ok_or(Error::Stopped)
     }
 
     /// Closes it, so that nothing of it stays.
@@ -229,6 +231,7 @@ impl Drop for Lease {
         // Only a run that was stopped leaves a transaction, or one that has begun it by a statement.
         let pool = self.pool.clone();
         aside(move || {
+            connection.watch.prepared.forget();
             if connection.inner.execute_batch("ROLLBACK").is_ok() {
                 pool.put_back(connection, place);
             }
@@ -255,14 +258,14 @@ fn aside(work: impl FnOnce() + Send + 'static) {
 fn open(options: &Options) -> Result<Connection, Error> {
     let until = Instant::now() + LOCK_TIMEOUT;
     loop {
-        match open_once(options) {
+        match open_once(options, until) {
             Err(error) if error::is_busy(&error) && Instant::now() < until => thread::sleep(PAUSE),
             ended => return ended.map_err(Error::Sqlite),
         }
     }
 }
 
-fn open_once(options: &Options) -> rusqlite::Result<Connection> {
+fn open_once(options: &Options, until: Instant) -> rusqlite::Result<Connection> {
     let Options {
         file,
         page_bytes,
@@ -275,6 +278,7 @@ fn open_once(options: &Options) -> rusqlite::Result<Connection> {
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut inner = rusqlite::Connection::open_with_flags::<&Path>(file, flags)?;
     let watch = Watch::over(&mut inner)?;
+    watch.begin_aside(Some(until), CancellationToken::new());
     // A file must not fill the disk of its host: what it may have is a setting of each connection.
     let max_pages = (most_bytes / u64::from(*page_bytes)).max(1);
     // A job is acknowledged after its effects: they must survive a power cut too.
@@ -282,8 +286,9 @@ fn open_once(options: &Options) -> rusqlite::Result<Connection> {
         "PRAGMA page_size = {page_bytes}; PRAGMA journal_mode = WAL; PRAGMA foreign_keys = ON; \
          PRAGMA synchronous = FULL; PRAGMA max_page_count = {max_pages}"
     ))?;
-    inner.set_prepared_statement_cache_capacity(MAX_KEPT);
+    Prepared::make_room(&inner);
     set_up(&mut inner, &watch)?;
+    watch.end();
     Ok(Connection {
         most_value_bytes: inner.limit(Limit::SQLITE_LIMIT_LENGTH)?,
         inner,

@@ -97,8 +97,9 @@ Examples:
 const MOST: usize = 64;
 /// How many jobs may be open on RabbitMQ: what waits there is in this process as well.
 const MAX_OPEN: usize = 10_000;
-/// How many bytes of data may be open.
-const MAX_OPEN_BYTES: usize = 256 << 20;
+/// How many bytes of data may be open. What waits for its confirm may be twice as much, which is held here:
+/// 256 MiB.
+const MAX_OPEN_BYTES: usize = 128 << 20;
 /// On the bus inside a host some calls are left for others.
 const MAX_OPEN_AT_HOST: usize = desk::MAX_CALLS - desk::MAX_CALLS / 4;
 /// As shells say it of a command that SIGINT has ended.
@@ -217,7 +218,8 @@ pub(super) async fn run(config: &Config, bench: &Bench) -> anyhow::Result<Verdic
         stops: bench.to.0.clone(),
         data,
         timeout: (!bench.no_reply).then(|| bench.timeout.unwrap_or(config.call_timeout)),
-        max_unconfirmed: max_open,
+        // A reply may come before the confirm of its job, so what is unconfirmed may be more than what is open.
+        max_unconfirmed: max_open.saturating_mul(2),
     };
     say(&format!("to {to} {place}: {}", plan.shown()));
     let mut interruption = Interruption::new().context("waiting for signals")?;

@@ -3,9 +3,13 @@
 //! what serves.
 
 use std::{
-    io,
+    fs::File,
+    io::BufReader,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -16,11 +20,11 @@ use warren_runtime::{Digest, Engine, MAX_FILE_BYTES, Plugin, is_whole};
 use super::{Shelf, stage::Rejection, watch::Stamp};
 use crate::{equip::Equipment, registry::file_name};
 
-/// A file that has not changed for this long is read.
-const QUIET: Duration = Duration::from_millis(20);
-/// What has not changed for this long and still is no whole component never becomes one by itself:
-/// copying tools write without pauses.
-const STUCK: Duration = Duration::from_millis(100);
+/// A new file that is whole and has not changed for this long is read. One that is overwritten in place may
+/// look whole all the time.
+const SHORT_QUIET: Duration = Duration::from_millis(20);
+/// What has not changed for this long is read, whatever it is: copying tools write without pauses.
+const QUIET: Duration = Duration::from_millis(100);
 /// A file that nobody has touched for this long need not be waited for. Whole seconds, because that is
 /// what some file systems tell.
 const LONG_QUIET: Duration = Duration::from_secs(3);
@@ -33,6 +37,17 @@ pub(super) struct Workshop {
     pub(super) engine: Engine,
     pub(super) equipment: Arc<Equipment>,
     pub(super) shelf: Shelf,
+}
+
+/// What is known of a file before it is looked at.
+#[derive(Clone, Default)]
+pub(super) struct Before {
+    /// Its stamp when it was read last.
+    pub(super) stamp: Option<Stamp>,
+    /// What serves of it, or was refused.
+    pub(super) digest: Option<Digest>,
+    /// Set as soon as it has been read now.
+    pub(super) is_read: Arc<AtomicBool>,
 }
 
 /// A file that has been looked at.
@@ -53,9 +68,9 @@ pub(super) enum Found {
 }
 
 impl Workshop {
-    /// Makes a plugin of a file. `known` is the digest of what is known of it already.
-    pub(super) async fn prepare(&self, file: &Path, known: Option<Digest>) -> Prepared {
-        let (stamp, content) = match read_when_quiet(file).await {
+    /// Makes a plugin of a file.
+    pub(super) async fn prepare(&self, file: &Path, before: &Before) -> Prepared {
+        let (stamp, content) = match read_when_quiet(file, before.stamp.as_ref()).await {
             Ok((stamp, content)) => (stamp, content),
             Err((stamp, rejection)) => {
                 return Prepared {
@@ -65,10 +80,11 @@ impl Workshop {
                 };
             }
         };
+        before.is_read.store(true, Relaxed);
         let bytes = content.clone();
         let digest = tokio::task::spawn_blocking(move || Digest::of(&bytes)).await;
         let found = match &digest {
-            Ok(digest) if Some(*digest) == known => Ok(Found::TheSame),
+            Ok(digest) if Some(*digest) == before.digest => Ok(Found::TheSame),
             Ok(digest) => {
                 tracing::info!(
                     plugin.name = file_name(file),
@@ -98,46 +114,68 @@ impl Workshop {
     }
 }
 
-/// Reads a file that nobody is writing to any more.
-async fn read_when_quiet(file: &Path) -> Result<(Stamp, Bytes), (Option<Stamp>, Rejection)> {
-    let mut quiet = QUIET;
+/// Reads a file that nobody is writing to any more. `before` is its stamp when it was read last.
+async fn read_when_quiet(
+    file: &Path,
+    before: Option<&Stamp>,
+) -> Result<(Stamp, Bytes), (Option<Stamp>, Rejection)> {
     loop {
-        let Some(before) = stamp(file, quiet).await.map_err(|error| (None, error))? else {
+        let seen = Stamp::of(file);
+        let seen = seen.map_err(|error| (None, unreadable(format!("read: {error}"))))?;
+        if !is_quiet(file, &seen, before).await {
             continue;
-        };
-        if before.length > MAX_FILE_BYTES as u64 {
+        }
+        if seen.length > MAX_FILE_BYTES as u64 {
             let error = format!(
                 "read: the file has {} bytes; at most {MAX_FILE_BYTES} are taken",
-                before.length
+                seen.length
             );
-            return Err((Some(before), unreadable(error)));
+            return Err((Some(seen), unreadable(error)));
         }
         let content = tokio::fs::read(file).await.map_err(|error| {
             let error = format!("read: {error}; allow this user to read the file");
-            (Some(before.clone()), unreadable(error))
+            (Some(seen.clone()), unreadable(error))
         })?;
         // What was written while it was read is another file.
-        if Stamp::of(file).ok().as_ref() != Some(&before) {
-            continue;
+        if is_still(file, &seen) {
+            return Ok((seen, content.into()));
         }
-        if quiet == STUCK || is_whole(&content) {
-            return Ok((before, content.into()));
-        }
-        quiet = STUCK;
     }
 }
 
-/// The stamp of a file that keeps it for so long; `None` when it does not.
-async fn stamp(file: &Path, quiet: Duration) -> Result<Option<Stamp>, Rejection> {
-    let gone = |error: io::Error| unreadable(format!("read: {error}"));
-    let before = Stamp::of(file).map_err(gone)?;
+/// Waits for as long as a file that was seen like this has to stay so; `false` when it has changed.
+async fn is_quiet(file: &Path, seen: &Stamp, before: Option<&Stamp>) -> bool {
     // At a start, most files have been quiet for days.
-    if before.is_older_than(LONG_QUIET) {
-        return Ok(Some(before));
+    if seen.is_older_than(LONG_QUIET) {
+        return true;
     }
-    tokio::time::sleep(quiet).await;
-    let after = Stamp::of(file).map_err(gone)?;
-    Ok((before == after).then_some(after))
+    let is_new = before.is_none_or(|before| seen.is_of_another_file_than(before));
+    let mut left = QUIET;
+    if is_new {
+        tokio::time::sleep(SHORT_QUIET).await;
+        if !is_still(file, seen) {
+            return false;
+        }
+        if looks_whole(file).await {
+            return true;
+        }
+        left = left.saturating_sub(SHORT_QUIET);
+    }
+    tokio::time::sleep(left).await;
+    is_still(file, seen)
+}
+
+/// Whether a file is the same as when it was seen.
+fn is_still(file: &Path, seen: &Stamp) -> bool {
+    Stamp::of(file).is_ok_and(|now| now == *seen)
+}
+
+/// Whether a file is a whole component, by the beginnings of its sections.
+async fn looks_whole(file: &Path) -> bool {
+    let file = file.to_owned();
+    let look = move || is_whole(&mut BufReader::new(File::open(file)?));
+    let looked = tokio::task::spawn_blocking(look).await;
+    matches!(looked, Ok(Ok(true)))
 }
 
 fn unreadable(error: String) -> Rejection {

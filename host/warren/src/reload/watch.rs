@@ -41,6 +41,12 @@ impl Stamp {
         })
     }
 
+    /// Whether this is of another file, and not of the same one with other content.
+    pub(super) fn is_of_another_file_than(&self, other: &Self) -> bool {
+        let ((own, _), (other, _)) = (self.inode, other.inode);
+        own != other
+    }
+
     /// Whether neither its content nor its place has changed for so long.
     pub(super) fn is_older_than(&self, age: Duration) -> bool {
         let now = SystemTime::now();
@@ -238,6 +244,22 @@ mod tests {
             std::fs::read(file).unwrap();
         }
         assert!(!changes.next(A_WHILE).await);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_is_overwritten_is_the_same_and_one_that_takes_its_place_is_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, other) = (folder.path().join("a.wasm"), folder.path().join("b.tmp"));
+        std::fs::write(&file, "x").unwrap();
+        let before = Stamp::of(&file).unwrap();
+        std::fs::write(&file, "longer").unwrap();
+        let overwritten = Stamp::of(&file).unwrap();
+        assert_ne!(overwritten, before);
+        assert!(!overwritten.is_of_another_file_than(&before));
+        std::fs::write(&other, "x").unwrap();
+        std::fs::rename(&other, &file).unwrap();
+        assert!(Stamp::of(&file).unwrap().is_of_another_file_than(&before));
     }
 
     #[test]

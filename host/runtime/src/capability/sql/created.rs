@@ -9,7 +9,7 @@ use std::{
 
 use rusqlite::Connection;
 
-use super::{Failure, statement::kept};
+use super::{Failure, schema::version, statement::kept};
 
 /// How many texts are known.
 const MAX_KNOWN: usize = 64;
@@ -58,9 +58,4 @@ impl Created {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, i64>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn version(connection: &Connection) -> Option<i64> {
-    let mut statement = connection.prepare_cached("PRAGMA schema_version").ok()?;
-    statement.query_one([], |row| row.get(0)).ok()
 }

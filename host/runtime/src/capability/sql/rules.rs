@@ -33,7 +33,7 @@ const READABLE_PRAGMA: &str = "schema_version";
 
 /// Functions that are done at once, or in a time that grows with the length of a value alone. Not
 /// `count`, which counts a whole table in one instruction.
-const QUICK_FUNCTIONS: [&str; 43] = [
+const QUICK_FUNCTIONS: [&str; 42] = [
     "abs",
     "avg",
     "changes",
@@ -66,7 +66,6 @@ const QUICK_FUNCTIONS: [&str; 43] = [
     "round",
     "row_number",
     "sign",
-    "strftime",
     "substr",
     "substring",
     "sum",
@@ -78,12 +77,20 @@ const QUICK_FUNCTIONS: [&str; 43] = [
     "unlikely",
     "upper",
 ];
-/// Tables that are functions, and take as long as they like for a row; and those of FTS.
-const SLOW_TABLES: [&str; 4] = ["dbstat", "json_each", "json_tree", "fts"];
+/// What tables begin with that are functions, and take as long as they like for a row; and those of FTS.
+const SLOW_TABLES: [&str; 5] = ["dbstat", "json_each", "json_tree", "fts", "pragma_"];
+/// Pragmas that look at nothing but one number.
+const QUICK_PRAGMAS: [&str; 2] = ["schema_version", "user_version"];
 
 /// The largest text, blob or row, in bytes. A function such as `instr` takes the square of it in
 /// the worst case, and cannot be interrupted.
 const MAX_VALUE_BYTES: i32 = 1 << 20;
+/// How deep an expression may nest. A column that is computed of others, and a view of others, nests by as
+/// much again for each: 100 columns or 1000 views. SQLite recurses over all of it, on the stack that
+/// [`THREAD_STACK_BYTES`](crate::THREAD_STACK_BYTES) is for.
+const MAX_DEPTH: i32 = 100;
+/// Instructions of a prepared statement. Columns that are computed of others double it with each.
+const MAX_INSTRUCTIONS: i32 = 250_000;
 /// Columns of a table, a result or an index.
 const MAX_COLUMNS: i32 = 100;
 /// Bytes of the pattern of LIKE and GLOB, which take its product with the length of the text.
@@ -95,9 +102,11 @@ const MAX_PATTERN_BYTES: i32 = 1000;
     clippy::cast_possible_truncation,
     reason = "a small constant"
 )]
-const LIMITS: [(Limit, i32); 5] = [
+const LIMITS: [(Limit, i32); 7] = [
     (Limit::SQLITE_LIMIT_ATTACHED, 0),
     (Limit::SQLITE_LIMIT_COLUMN, MAX_COLUMNS),
+    (Limit::SQLITE_LIMIT_EXPR_DEPTH, MAX_DEPTH),
+    (Limit::SQLITE_LIMIT_VDBE_OP, MAX_INSTRUCTIONS),
     (Limit::SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES),
     (Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, MAX_PATTERN_BYTES),
     (Limit::SQLITE_LIMIT_SQL_LENGTH, MAX_STATEMENT_BYTES as i32),
@@ -165,6 +174,10 @@ fn is_quick(asked: &AuthContext<'_>) -> bool {
                     beginning.is_some_and(|beginning| beginning.eq_ignore_ascii_case(name))
                 };
                 !SLOW_TABLES.into_iter().any(begins)
+            }
+            AuthAction::Pragma { pragma_name, .. } => {
+                let is = |name: &&str| pragma_name.eq_ignore_ascii_case(name);
+                QUICK_PRAGMAS.iter().any(is)
             }
             // They read nothing, but COMMIT waits for the disk.
             AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => false,

@@ -91,13 +91,19 @@ impl Connection {
         bounds: &Bounds,
     ) -> Result<Rows, Failure> {
         check_numbers(&text, parameters.len())?;
-        let rows = self.lease.as_ref().and_then(|lease| {
-            lease.here(|connection, watch| {
+        if let Some(lease) = &self.lease {
+            let was_open = lease.is_in_transaction();
+            let rows = lease.here(|connection, watch| {
                 statement::read_here(connection, watch, &text, &parameters, bounds)
-            })
-        });
-        if let Some(rows) = rows {
-            return Ok(rows);
+            });
+            if let Some(rows) = rows {
+                return Ok(rows);
+            }
+            if was_open && !lease.is_in_transaction() {
+                // A full disk undoes more than the statement that meets it.
+                let text = "the database has rolled the transaction back";
+                return Err(Failure::Lost(Error::Unavailable(text.to_owned())));
+            }
         }
         let most = bounds.clone();
         let work = move |connection: &_, watch: &_| {
@@ -145,7 +151,10 @@ impl Connection {
     ) -> Result<T, Failure> {
         let until = Some(bounds.statement_end.min(bounds.deadline));
         let done = Lease::aside(&mut self.lease, until, &bounds.cancelled, work);
-        done.await.map_err(|error| Failure::Lost(told(error)))?
+        done.await.map_err(|error| match error {
+            sqlite::Error::Stopped => Failure::Stopped,
+            error => Failure::Lost(told(error)),
+        })?
     }
 }
 

@@ -7,7 +7,7 @@ use rusqlite::{
     types::{Null, ValueRef},
 };
 
-use super::{Bounds, Collected, Failure, placeholders::numbered};
+use super::{Bounds, Collected, Failure, placeholders::numbered, schema};
 use crate::{
     bindings::warren::worker::sql::{Error, Rows, Value},
     capability::sqlite::{self, Watch},
@@ -30,7 +30,7 @@ pub(super) fn check_numbers(text: &str, n_given: usize) -> Result<(), Failure> {
     }
 }
 
-/// The rows of a statement that only reads and is soon done.
+/// The rows of a statement that only reads and is soon done, where it is known to be one.
 pub(super) fn read_here(
     connection: &Connection,
     watch: &Watch,
@@ -38,10 +38,15 @@ pub(super) fn read_here(
     parameters: &[Value],
     bounds: &Bounds,
 ) -> Option<Rows> {
-    let mut statement = connection.prepare_cached(kept(text)?).ok()?;
-    let rows = read_if_quick(&mut statement, parameters, bounds);
-    let_go(statement, watch);
-    rows
+    let text = kept(text)?;
+    let allowed = watch.prepared.allowed_here(text)?;
+    schema::at_version(connection, |version| {
+        if version != allowed {
+            return None;
+        }
+        let mut statement = connection.prepare_cached(text).ok()?;
+        read_if_quick(&mut statement, parameters, bounds)
+    })?
 }
 
 /// The rows of all statements of a text, under the columns of the first that has any.
@@ -71,6 +76,7 @@ pub(super) fn execute(
         let before = connection.total_changes();
         let mut rows = statement.raw_query();
         while rows.next().map_err(read_error)?.is_some() {}
+        drop(rows);
         // Where nothing has changed, `changes` is still the number of an earlier statement.
         if connection.total_changes() != before {
             n_changed = n_changed.saturating_add(connection.changes());
@@ -110,26 +116,78 @@ fn run_each(
     mut run: impl FnMut(&mut Statement<'_>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     if let Some(text) = kept(text) {
-        let mut statement = connection.prepare_cached(text).map_err(read_error)?;
-        let done = check_number(statement.parameter_count(), parameters.len())
-            .and_then(|()| bind(&mut statement, parameters, 0))
-            .and_then(|_| run(&mut statement));
-        let_go(statement, watch);
+        let done = run_kept(connection, watch, text, parameters, run);
+        if done.is_err() || !leaves_others_prepared(text) {
+            watch.prepared.forget();
+        }
         return done;
     }
+    watch.prepared.forget();
     let mut statements = Vec::new();
     let mut batch = Batch::new(connection, text);
     while let Some(statement) = batch.next().map_err(read_error)? {
+        // SQLite itself asks only within a statement, and not in a short one.
+        if watch.is_over() {
+            return Err(Failure::Stopped);
+        }
         statements.push(statement);
     }
     let n_wanted = statements.iter().map(Statement::parameter_count).sum();
     check_number(n_wanted, parameters.len())?;
     let mut n_bound = 0;
     for mut statement in statements {
+        if watch.is_over() {
+            return Err(Failure::Stopped);
+        }
         n_bound += bind(&mut statement, parameters, n_bound)?;
         run(&mut statement)?;
     }
     Ok(())
+}
+
+/// Runs a statement that may stay prepared. If it has only read, the next time it may run on the thread of
+/// a run.
+fn run_kept(
+    connection: &Connection,
+    watch: &Watch,
+    text: &str,
+    parameters: &[Value],
+    mut run: impl FnMut(&mut Statement<'_>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    watch.prepared.keep(connection, text);
+    let mut statement = connection.prepare_cached(text).map_err(read_error)?;
+    // Within a transaction the schema may be one that never comes to be.
+    let before = if statement.readonly() && connection.is_autocommit() {
+        schema::version(connection)
+    } else {
+        None
+    };
+    let done = check_number(statement.parameter_count(), parameters.len())
+        .and_then(|()| bind(&mut statement, parameters, 0))
+        .and_then(|_| run(&mut statement));
+    let stays = let_go(statement, watch);
+    done?;
+    if let Some(version) = before
+        && stays
+        && schema::version(connection) == before
+        && watch
+            .prepared
+            .is_plain(version, || schema::is_plain(connection))
+    {
+        watch.prepared.allow_here(text, version);
+    }
+    Ok(())
+}
+
+/// Whether other statements stay prepared whatever this one does. ANALYZE, for one, has SQLite prepare all
+/// of them again.
+fn leaves_others_prepared(text: &str) -> bool {
+    const DO: [&str; 9] = [
+        "SELECT", "VALUES", "WITH", "INSERT", "UPDATE", "DELETE", "REPLACE", "BEGIN", "COMMIT",
+    ];
+    let end = text.find(|c: char| !c.is_ascii_alphabetic());
+    let word = end.map_or(text, |end| text.get(..end).unwrap_or_default());
+    DO.iter().any(|it| it.eq_ignore_ascii_case(word))
 }
 
 fn check_number(n_wanted: usize, n_given: usize) -> Result<(), Failure> {
@@ -155,12 +213,15 @@ fn read_if_quick(
     Some(collected.rows)
 }
 
-/// Keeps a statement prepared, unless it is large, or could be taken for one that is quick.
-fn let_go(statement: CachedStatement<'_>, watch: &Watch) {
+/// Keeps a statement prepared, unless it is large, or could be taken for one that is quick. Says whether it
+/// did.
+fn let_go(statement: CachedStatement<'_>, watch: &Watch) -> bool {
     let is_slow = watch.is_slow() && statement.readonly();
-    if is_slow || statement.get_status(StatementStatus::MemUsed) > MAX_KEPT_MEMORY {
+    let stays = !is_slow && statement.get_status(StatementStatus::MemUsed) <= MAX_KEPT_MEMORY;
+    if !stays {
         statement.discard();
     }
+    stays
 }
 
 /// Gives a statement its values, and says how many of those it has that are not numbered. Others of

@@ -13,6 +13,9 @@ pub(in crate::capability) enum Error {
     /// What was done on it has panicked, or was dropped.
     #[error("the connection is gone")]
     Gone,
+    /// Its time was up, or nobody waited any more, before it began.
+    #[error("it was stopped")]
+    Stopped,
     #[error("{}", text(.0))]
     Sqlite(rusqlite::Error),
 }

@@ -12,18 +12,22 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::LOCK_TIMEOUT;
+use super::{LOCK_TIMEOUT, Prepared};
+use crate::meter::thread_time;
 
-/// How many instructions of SQLite's virtual machine run between two looks: some microseconds, where
-/// none of them copies much.
-const OPERATIONS_BETWEEN_LOOKS: i32 = 500;
-/// How long a statement may take on the thread of a run, which others wait for.
+/// How many instructions of SQLite's virtual machine run between two looks: a microsecond or two, where
+/// none of them copies much or walks through a large row.
+const OPERATIONS_BETWEEN_LOOKS: i32 = 50;
+/// How long a statement may compute on the thread of a run, which others wait for.
 const BUDGET: Duration = Duration::from_millis(1);
+/// How long it may take there, computing or not: the disk may be slow, and the processor with others.
+const PATIENCE: Duration = Duration::from_millis(10);
 /// The pauses of who waits for a lock; the last one again and again.
 const PAUSES_MS: [u64; 6] = [1, 2, 5, 10, 15, 20];
 
 /// The watch over one connection.
 pub(in crate::capability) struct Watch {
+    pub(in crate::capability) prepared: Prepared,
     now: Mutex<Now>,
     /// Whether what is being prepared may take long in a single instruction.
     is_slow: AtomicBool,
@@ -32,7 +36,8 @@ pub(in crate::capability) struct Watch {
 /// What it works at.
 #[derive(Default)]
 struct Now {
-    is_here: bool,
+    /// On the thread of a run: since when, and what that thread had computed by then.
+    here: Option<(Instant, Duration)>,
     until: Option<Instant>,
     stop: Option<CancellationToken>,
 }
@@ -40,6 +45,7 @@ struct Now {
 impl Watch {
     pub(super) fn over(connection: &mut rusqlite::Connection) -> rusqlite::Result<Arc<Self>> {
         let watch = Arc::new(Self {
+            prepared: Prepared::default(),
             now: Mutex::default(),
             is_slow: AtomicBool::new(false),
         });
@@ -65,6 +71,11 @@ impl Watch {
     /// Whether what works now has to end.
     pub(in crate::capability) fn is_over(&self) -> bool {
         let now = self.now();
+        if let Some((since, computed)) = now.here {
+            let taken = since.elapsed();
+            return taken >= PATIENCE
+                || taken >= BUDGET && thread_time().saturating_sub(computed) >= BUDGET;
+        }
         let is_late = now.until.is_some_and(|until| Instant::now() >= until);
         is_late
             || now
@@ -75,7 +86,7 @@ impl Watch {
 
     /// Whether it works on the thread of a run.
     pub(in crate::capability) fn is_here(&self) -> bool {
-        self.now().is_here
+        self.now().here.is_some()
     }
 
     /// What is being prepared may take long in a single instruction.
@@ -90,15 +101,14 @@ impl Watch {
 
     pub(super) fn begin_here(&self) {
         self.begin(Now {
-            is_here: true,
-            until: Some(Instant::now() + BUDGET),
-            stop: None,
+            here: Some((Instant::now(), thread_time())),
+            ..Now::default()
         });
     }
 
     pub(super) fn begin_aside(&self, until: Option<Instant>, stop: CancellationToken) {
         self.begin(Now {
-            is_here: false,
+            here: None,
             until,
             stop: Some(stop),
         });

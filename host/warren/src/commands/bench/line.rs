@@ -7,7 +7,6 @@
 use std::{fmt, future::pending, net::SocketAddr, time::Duration};
 
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tokio::time::sleep;
 use warren_bus::{
     Kind, Message, PublishError,
     operator::{Mailbox, OperatorError, Publisher},
@@ -26,8 +25,6 @@ use crate::{
 
 /// How long the bus may take to store a job that nobody waits for, and a host beyond its time.
 const SILENCE: Duration = Duration::from_secs(40);
-/// How long a job takes to fail that the line has no room for.
-const REFUSAL: Duration = Duration::from_millis(100);
 
 /// What every job of a run has in common.
 #[derive(Clone)]
@@ -38,8 +35,8 @@ pub(super) struct Order {
     pub(super) data: Payload,
     /// How long its reply is waited for; `None` when nobody waits.
     pub(super) timeout: Option<Duration>,
-    /// Jobs that may wait for the broker's confirm, each held here until then: a job that nobody waits for any
-    /// more may still be one of them.
+    /// Jobs that may wait for the broker's confirm, each held here until then: one that has been answered, or
+    /// that nobody waits for any more, may still be one of them.
     pub(super) max_unconfirmed: usize,
 }
 
@@ -179,14 +176,15 @@ impl ToBroker {
 
     fn send(&mut self, number: u64) -> Result<(), CallError> {
         let order = &self.order;
+        // A broker that holds publishers back confirms nothing until its alarm is over, and no job after this
+        // one would fare better: the whole measurement is broken off.
         if self.confirms.len() >= order.max_unconfirmed {
-            let text = format!("the broker has {} jobs to confirm", self.confirms.len());
-            self.confirms.push(Box::pin(async move {
-                // Whoever sends the next one when this has ended must not do so without a pause.
-                sleep(REFUSAL).await;
-                (number, Err(PublishError::Unavailable(text)))
-            }));
-            return Ok(());
+            return Err(CallError::Unavailable {
+                reason: format!(
+                    "the broker has {} jobs to confirm and takes no more: look at its alarms (memory, disk)",
+                    self.confirms.len()
+                ),
+            });
         }
         let id = order.id(number);
         let mut request = Request::new(&self.sender, id.clone(), order.slip(), self.encoding)?;
