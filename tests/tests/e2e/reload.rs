@@ -126,7 +126,11 @@ async fn a_renamed_plugin_keeps_its_worker_id(site: &Site) {
     fs::rename(place("pilot.wasm"), place("renamed.wasm")).unwrap();
     let renamed = serving_as(&host, "WD", "plugin", "renamed.wasm").await;
     assert_eq!(renamed["id"], id);
-    assert_eq!(host.file("pilot.wasm").await, None);
+    // The worker has it a moment before the list of files.
+    eventually("the old name is gone", async || {
+        host.file("pilot.wasm").await.is_none().then_some(())
+    })
+    .await;
     assert_eq!(host.get("/movies/").await.status, 200);
 }
 

@@ -118,10 +118,11 @@ async fn an_operator_goes_back_and_forth() {
     assert_eq!(back.code, Some(0), "{}", back.err);
     has(&back.err, ["WD serves 1.0.0"]);
     assert_eq!(pilot_of(&host).await, "1.0.0");
-    assert_eq!(
-        host.file("pilot.wasm").await.unwrap()["state"],
-        "rolled-back"
-    );
+    // The worker has it a moment before the list of files.
+    eventually("the file is said to be held back", async || {
+        (host.file("pilot.wasm").await?["state"] == "rolled-back").then_some(())
+    })
+    .await;
     let table = plugins(&host, data.path(), "ls").await.text();
     has(
         &table,
@@ -155,6 +156,12 @@ async fn a_rollback_before_the_start_is_found_by_the_host() {
     let host = setup(data.path(), &site).with_movies().start().await;
     host.drop_in("pilot.wasm", plugin("pilot_next"));
     serving_as(&host, "WD", "version", "2.0.0").await;
+    // It serves a moment before it is kept.
+    eventually("both are kept", async || {
+        let ls = plugins(&host, data.path(), "ls WD --json").await;
+        (ls.json().len() == 2).then_some(())
+    })
+    .await;
     let admin = host.admin;
     host.stop().await;
     let command = Command::new(None, "plugins rollback WD");
