@@ -48,7 +48,8 @@ const MAX_STATEMENT_BYTES: usize = 100_000;
 
 /// What a thread needs for its stack on which SQLite may work for a guest, in bytes: whoever opens
 /// [`Databases`] gives as much to the threads of its runtime that may block. It is set aside, and touched only by
-/// a guest that nests on purpose: 1000 views of each other, each 100 deep, take 60 MB.
+/// a guest that nests on purpose: 1000 views of each other, each 100 deep, take some 60 MB by the
+/// sizes of SQLite's frames.
 pub const THREAD_STACK_BYTES: usize = 96 << 20;
 
 /// The databases of one host: opened when a worker first needs one, kept while plugins change.
