@@ -89,8 +89,9 @@ const MAX_VALUE_BYTES: i32 = 1 << 20;
 /// much again for each: 100 columns or 1000 views. SQLite recurses over all of it, on the stack that
 /// [`THREAD_STACK_BYTES`](crate::THREAD_STACK_BYTES) is for.
 const MAX_DEPTH: i32 = 100;
-/// Instructions of a prepared statement. Columns that are computed of others double it with each.
-const MAX_INSTRUCTIONS: i32 = 250_000;
+/// Instructions of a prepared statement. Columns that are computed of others double it with each. SQLite's
+/// word for more of them is `SQLITE_NOMEM`.
+pub(super) const MAX_INSTRUCTIONS: i32 = 250_000;
 /// Columns of a table, a result or an index.
 const MAX_COLUMNS: i32 = 100;
 /// Bytes of the pattern of LIKE and GLOB, which take its product with the length of the text.

@@ -7,7 +7,7 @@ use rusqlite::{
     types::{Null, ValueRef},
 };
 
-use super::{Bounds, Collected, Failure, placeholders::numbered, schema};
+use super::{Bounds, Collected, Failure, placeholders::numbered, rules::MAX_INSTRUCTIONS, schema};
 use crate::{
     bindings::warren::worker::sql::{Error, Rows, Value},
     capability::sqlite::{self, Watch},
@@ -318,6 +318,10 @@ pub(super) fn read_error(error: rusqlite::Error) -> Failure {
         }
         Some(ffi::SQLITE_TOOBIG) => Error::TooLarge(text),
         Some(ffi::SQLITE_AUTH) => Error::Denied(text),
+        Some(ffi::SQLITE_NOMEM) => Error::Invalid(format!(
+            "{text}: the statement takes more than {MAX_INSTRUCTIONS} of SQLite's instructions, which \
+             views of views and columns that are computed of others multiply"
+        )),
         Some(ffi::SQLITE_ERROR | ffi::SQLITE_MISMATCH | ffi::SQLITE_RANGE) => Error::Invalid(text),
         _ => Error::Other(text),
     })
