@@ -3,12 +3,14 @@
 //!
 //! The time is that in which the run is polled, so that waiting is free, by the clock of the thread that
 //! polls it: on a busy machine the processor is taken from a thread in the midst of a poll, and what
-//! others do with it is not the run's. (Reading that clock is a system call of half a microsecond. By the
-//! wall clock a host under full load took short runs for long ones.) Calls are counted where wasmtime
-//! asks for the state behind them. Both are compared with their limits at the ticks of the engine, so
-//! that a run may go beyond by what fits into one.
+//! others do with it is not the run's. Reading that clock is a system call of half a microsecond, so a
+//! poll that was short by the wall clock is charged by that (decision 9), and a look at the thread's clock
+//! serves all polls of the next [`FRESH`]. Calls are counted where wasmtime asks for the state behind
+//! them. Both are compared with their limits at the ticks of the engine, so that a run may go beyond by
+//! what fits into one.
 
 use std::{
+    cell::Cell,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -36,12 +38,30 @@ pub(crate) struct Clock(Arc<Polls>);
 struct Polls {
     /// Of the polls that have ended, in nanoseconds.
     used: AtomicU64,
-    /// What its thread's clock showed when the poll that goes on began, in nanoseconds; [`NONE`] between
-    /// polls.
+    /// When the poll that goes on began, by the wall clock; [`NONE`] between polls.
     began: AtomicU64,
 }
 
 const NONE: u64 = u64::MAX;
+
+/// The longest poll that is charged by the wall clock, in nanoseconds. What takes the processor from a
+/// thread keeps it for longer.
+const SHORT: u64 = 50_000;
+/// How old a look at the thread's clock may be when a poll begins, in nanoseconds. At the most so much of
+/// what the thread did before is charged to a poll that is not short.
+const FRESH: u64 = 100_000;
+
+/// What a thread's clock showed, and when. Both in nanoseconds.
+#[derive(Clone, Copy)]
+struct Look {
+    at: u64,
+    computed: u64,
+}
+
+thread_local! {
+    /// The last look at this thread's clock.
+    static LOOK: Cell<Look> = const { Cell::new(Look { at: 0, computed: 0 }) };
+}
 
 impl Meter {
     /// Of a run that begins now.
@@ -86,7 +106,11 @@ impl Meter {
 impl Clock {
     /// Polls the run, with the clock running meanwhile.
     pub(crate) fn timed<T>(&self, poll: impl FnOnce() -> T) -> T {
-        self.0.began.store(Polls::now(), Relaxed);
+        let now = Look::wall();
+        if now.saturating_sub(LOOK.get().at) > FRESH {
+            LOOK.set(Look::now());
+        }
+        self.0.began.store(now, Relaxed);
         let polled = poll();
         self.0.used.store(self.0.so_far(), Relaxed);
         self.0.began.store(NONE, Relaxed);
@@ -99,25 +123,50 @@ impl Clock {
 }
 
 impl Polls {
-    /// Only compared within one poll, which no thread takes from another.
-    fn now() -> u64 {
-        u64::try_from(thread_time().as_nanos()).unwrap_or(u64::MAX)
-    }
-
+    /// Within a poll only asked by the thread that polls.
     fn so_far(&self) -> u64 {
         let used = self.used.load(Relaxed);
         match self.began.load(Relaxed) {
             NONE => used,
-            began => used.saturating_add(Self::now().saturating_sub(began)),
+            began => used.saturating_add(Look::charge(began)),
         }
     }
 }
 
+impl Look {
+    fn now() -> Self {
+        Self {
+            at: Self::wall(),
+            computed: nanoseconds(ClockId::ThreadCPUTime),
+        }
+    }
+
+    fn wall() -> u64 {
+        nanoseconds(ClockId::Monotonic)
+    }
+
+    /// What a poll has computed that began at `began` and goes on. Never more than the time that it
+    /// has taken.
+    fn charge(began: u64) -> u64 {
+        let taken = Self::wall().saturating_sub(began);
+        if taken <= SHORT {
+            return taken;
+        }
+        let computed = nanoseconds(ClockId::ThreadCPUTime).saturating_sub(LOOK.get().computed);
+        taken.min(computed)
+    }
+}
+
+fn nanoseconds(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
+    let (seconds, rest) = (u64::try_from(time.tv_sec), u64::try_from(time.tv_nsec));
+    let seconds = seconds.unwrap_or_default().saturating_mul(1_000_000_000);
+    seconds.saturating_add(rest.unwrap_or_default())
+}
+
 /// How long this thread has had a processor.
 pub(crate) fn thread_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
+    Duration::from_nanos(nanoseconds(ClockId::ThreadCPUTime))
 }
 
 #[cfg(test)]
@@ -126,13 +175,12 @@ mod tests {
 
     use super::*;
 
-    const SHORT: Duration = Duration::from_millis(20);
+    const LONG: Duration = Duration::from_millis(20);
 
     /// Keeps the processor for so long.
     fn compute(time: Duration) {
-        let begun = Polls::now();
-        let time = u64::try_from(time.as_nanos()).unwrap();
-        while Polls::now() - begun < time {
+        let begun = thread_time();
+        while thread_time() - begun < time {
             spin_loop();
         }
     }
@@ -150,11 +198,11 @@ mod tests {
         let meter = Meter::new();
         let begun = Instant::now();
         let run = async {
-            compute(SHORT);
+            compute(LONG);
             tokio::task::yield_now().await;
             // Also what others keep the thread from: only the processor counts.
-            sleep(SHORT);
-            compute(SHORT);
+            sleep(LONG);
+            compute(LONG);
             // The poll that goes on counts before it has ended.
             meter.clock.used()
         };
@@ -162,14 +210,35 @@ mod tests {
         let mut run = poll_fn(|context| meter.clock.timed(|| run.as_mut().poll(context)));
         assert!(futures_util::poll!(&mut run).is_pending());
         let used = meter.clock.used();
-        assert!(used >= SHORT);
-        compute(SHORT);
+        assert!(used >= LONG);
+        compute(LONG);
         assert_eq!(meter.clock.used(), used);
         let all = run.await;
-        assert!(all >= used + SHORT);
-        assert!(all + 2 * SHORT <= begun.elapsed(), "{all:?}");
-        assert_eq!(meter.exceeded(&limits(SHORT, 0)), Some(Fault::Cpu(SHORT)));
+        assert!(all >= used + LONG);
+        assert!(all + 2 * LONG <= begun.elapsed(), "{all:?}");
+        assert_eq!(meter.exceeded(&limits(LONG, 0)), Some(Fault::Cpu(LONG)));
         assert_eq!(meter.exceeded(&limits(Duration::MAX, 0)), None);
+    }
+
+    /// What its thread did before is charged to a poll up to a bound, and others' time never.
+    #[test]
+    fn a_run_is_charged_for_each_of_its_polls() {
+        const N: u32 = 1000;
+        const EACH: Duration = Duration::from_micros(10);
+        let meter = Meter::new();
+        let begun = Instant::now();
+        for _ in 0..N {
+            meter.clock.timed(|| compute(EACH));
+        }
+        let used = meter.clock.used();
+        assert!(N * EACH <= used && used <= begun.elapsed(), "{used:?}");
+        for _ in 0..10 {
+            compute(EACH);
+            meter.clock.timed(|| sleep(LONG));
+        }
+        let most = 10 * (Duration::from_nanos(FRESH) + Duration::from_millis(1));
+        let more = meter.clock.used() - used;
+        assert!(more <= most, "{more:?}");
     }
 
     #[test]
