@@ -136,6 +136,12 @@ impl Broker {
         self.node.distribution_address()
     }
 
+    /// The process that its others descend from, if it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.node.pid()
+    }
+
     /// Stops the node the way an operator does, and waits for its end. Its data stay.
     ///
     /// # Panics

@@ -106,6 +106,11 @@ impl Node {
         self.process.is_some()
     }
 
+    /// The process that its others descend from, if it runs.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Child::id)
+    }
+
     /// Starts the process; [`Node::wait`] waits until it is of use.
     pub(crate) fn spawn(&mut self, guard: &Guard) -> Result<()> {
         ensure!(self.process.is_none(), "the node is running");

@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
+use warren_tests::Broker;
 
 use crate::{contender::Contender, loader::Loader, processes::usage};
 
@@ -31,6 +32,10 @@ pub(crate) struct Hop {
     pub(crate) asked: f64,
     pub(crate) asked_cpu: f64,
     pub(crate) closed: Percentiles,
+    /// The broker's time on a processor for each of those, in microseconds.
+    pub(crate) broker_cpu: f64,
+    /// Latencies where one question at a time is open, so that nobody waits for a processor.
+    pub(crate) alone: Percentiles,
     /// The rate of the open loop, half of what it has shown to be able to, and the latencies there.
     pub(crate) half: f64,
     pub(crate) open: Percentiles,
@@ -60,12 +65,13 @@ impl From<&Histogram<u64>> for Percentiles {
 /// Measures one contender. `same_rate`: a rate at which it is asked as well, in jobs per second.
 pub(crate) async fn measure(
     contender: Contender,
-    url: &str,
+    broker: &Broker,
     loader: &mut Loader,
     seconds: f64,
     same_rate: Option<f64>,
 ) -> Result<Hop> {
     let target = contender.target();
+    let url = &broker.url();
     contender.prepare(url, loader).await?;
     let n = contender.n_backlog();
     loader.fill(&target, n).await?;
@@ -113,10 +119,16 @@ pub(crate) async fn measure(
 
     let during = Duration::from_secs_f64(seconds);
     loader.ask_always(&target, N_OPEN, during / 4).await?;
-    let before = usage(&running.pids);
+    let broker: Vec<u32> = broker.pid().into_iter().collect();
+    let used = || (usage(&running.pids).cpu, usage(&broker).cpu);
+    let before = used();
     let closed = loader.ask_always(&target, N_OPEN, during).await?;
-    let used = usage(&running.pids).cpu - before.cpu;
-    hop.asked_cpu = used / closed.latency.len() as f64 * 1e6;
+    let after = used();
+    let n = closed.latency.len() as f64;
+    hop.asked_cpu = (after.0 - before.0) / n * 1e6;
+    hop.broker_cpu = (after.1 - before.1) / n * 1e6;
+    let alone = loader.ask_always(&target, 1, during / 4).await?;
+    hop.alone = Percentiles::from(&alone.latency);
     (hop.asked, hop.closed) = (closed.rate, Percentiles::from(&closed.latency));
     hop.half = closed.rate / 2.0;
     let open = loader.ask_at(&target, hop.half, during).await?;

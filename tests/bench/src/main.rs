@@ -62,6 +62,8 @@ enum Role {
     BareConsumer { url: String, queue: String },
     /// Only writes the document, from the figures that are kept.
     Render,
+    /// Only measures the scaling, and puts it with the figures that are kept.
+    Scaling,
     /// Measures one contender by itself and prints its figures: for a profile, or before and after a change.
     One {
         /// bare, rust, java-script, python, node or celery.
@@ -75,16 +77,21 @@ async fn main() -> Result<()> {
     match &arguments.role {
         Some(Role::BareConsumer { url, queue }) => return bare::run(url, queue).await,
         Some(Role::Render) => {
-            let run: Run = serde_json::from_slice(&fs::read(&arguments.json)?)?;
-            return run.write(&arguments.document);
+            return kept(&arguments)?.write(&arguments.document);
         }
-        Some(Role::One { .. }) | None => {}
+        Some(Role::One { .. } | Role::Scaling) | None => {}
     }
     // What it has started goes with the values that hold it, also when it is interrupted.
     let mut end = signal(SignalKind::terminate())?;
     let measured = async {
         match arguments.role {
             Some(Role::One { contender }) => one(contender, arguments.seconds).await,
+            Some(Role::Scaling) => {
+                let broker = Broker::start().await;
+                let url = broker.url();
+                let mut loader = Loader::connect(&url).await?;
+                scale(&arguments, kept(&arguments)?, &url, &mut loader).await
+            }
             _ => measure(&arguments).await,
         }
     };
@@ -100,7 +107,7 @@ async fn one(contender: Contender, seconds: f64) -> Result<()> {
     let broker = Broker::start().await;
     let url = broker.url();
     let mut loader = Loader::connect(&url).await?;
-    let hop = hop::measure(contender, &url, &mut loader, seconds, None).await?;
+    let hop = hop::measure(contender, &broker, &mut loader, seconds, None).await?;
     println!("{}", serde_json::to_string_pretty(&hop)?);
     Ok(())
 }
@@ -120,12 +127,12 @@ async fn measure(arguments: &Arguments) -> Result<()> {
             eprintln!("round {number}: {}", trio.name());
             round
                 .trios
-                .push(trio.measure(&url, arguments.seconds).await?);
+                .push(trio.measure(&broker, arguments.seconds).await?);
         }
         // Before the ceiling, which is asked at the same rate as well.
         let seconds = arguments.seconds;
         eprintln!("round {number}: {}", Contender::Rust.name());
-        let rust = hop::measure(Contender::Rust, &url, &mut loader, seconds, None).await?;
+        let rust = hop::measure(Contender::Rust, &broker, &mut loader, seconds, None).await?;
         let same_rate = rust.half;
         let mut rust = Some(rust);
         for contender in Contender::ALL {
@@ -134,7 +141,7 @@ async fn measure(arguments: &Arguments) -> Result<()> {
                 _ => {
                     eprintln!("round {number}: {}", contender.name());
                     let same_rate = (contender == Contender::Bare).then_some(same_rate);
-                    hop::measure(contender, &url, &mut loader, seconds, same_rate).await?
+                    hop::measure(contender, &broker, &mut loader, seconds, same_rate).await?
                 }
             };
             round.hops.push(hop);
@@ -146,14 +153,27 @@ async fn measure(arguments: &Arguments) -> Result<()> {
         run.rounds.push(round);
         fs::write(&arguments.json, serde_json::to_vec_pretty(&run)?)?;
     }
-    // What has been measured is not lost where the scaling fails.
-    run.write(&arguments.document)?;
-    if !arguments.no_scaling {
-        eprintln!("scaling");
-        run.scaling = scaling::measure(&url, &mut loader).await?;
-        fs::write(&arguments.json, serde_json::to_vec_pretty(&run)?)?;
+    if arguments.no_scaling {
+        return run.write(&arguments.document);
     }
-    run.write(&arguments.document)
+    scale(arguments, run, &url, &mut loader).await
+}
+
+/// The figures of the last run.
+fn kept(arguments: &Arguments) -> Result<Run> {
+    let file = &arguments.json;
+    let figures = fs::read(file).with_context(|| format!("reading {}", file.display()))?;
+    Ok(serde_json::from_slice(&figures)?)
+}
+
+/// What has been measured is not lost where the scaling fails.
+async fn scale(arguments: &Arguments, mut run: Run, url: &str, loader: &mut Loader) -> Result<()> {
+    eprintln!("scaling");
+    run.scaling.clear();
+    let measured = scaling::measure(url, loader, &mut run.scaling).await;
+    fs::write(&arguments.json, serde_json::to_vec_pretty(&run)?)?;
+    run.write(&arguments.document)?;
+    measured
 }
 
 fn fresh(file: &std::path::Path) -> Result<[f64; 3]> {

@@ -203,9 +203,10 @@ impl Run {
 
     fn one_hop(&self) -> String {
         let mut table = String::from(
-            "| who | jobs/s out of a backlog | CPU per job | replies/s, 64 open | CPU per reply | p50 / p99 / p99.9 there | \
+            "| who | jobs/s out of a backlog | CPU per job | replies/s, 64 open | CPU per reply, and the broker's | p50 / p99 / p99.9 there | \
+             one open: p50 / p99 | \
              at half of that: p50 / p99 / p99.9 | memory at start → load | start to first job |\n\
-             |---|---|---|---|---|---|---|---|---|\n",
+             |---|---|---|---|---|---|---|---|---|---|\n",
         );
         for contender in Contender::ALL {
             let hops = self.hops(contender);
@@ -224,13 +225,16 @@ impl Run {
             };
             let _ = writeln!(
                 table,
-                "| {} | {} | {:.0} µs | {} | {:.0} µs | {} | {} | {:.0} → {:.0} MiB | {:.2} s |",
+                "| {} | {} | {:.0} µs | {} | {:.0} µs, {:.0} µs | {} | {:.2} / {:.2} ms | {} | {:.0} → {:.0} MiB | {:.2} s |",
                 contender.name(),
                 whole(drained),
                 middle(of(&|hop| hop.cpu)),
                 whole(asked),
                 middle(of(&|hop| hop.asked_cpu)),
+                middle(of(&|hop| hop.broker_cpu)),
                 latency(&|hop| hop.closed),
+                middle(of(&|hop| hop.alone.p50 as f64 / 1e3)),
+                middle(of(&|hop| hop.alone.p99 as f64 / 1e3)),
                 latency(&|hop| hop.open),
                 middle(of(&|hop| hop.memory.0 as f64 / MIB)),
                 middle(of(&|hop| hop.memory.1 as f64 / MIB)),
@@ -242,7 +246,7 @@ impl Run {
 
     fn requests(&self) -> String {
         let mut table = String::from(
-            "| who | requests/s | p50 / p99 / p99.9 | CPU per request | memory at start → load |\n\
+            "| who | requests/s | p50 / p99 / p99.9 | CPU per request, and the broker's | memory at start → load |\n\
              |---|---|---|---|---|\n",
         );
         for trio in Trio::ALL {
@@ -254,13 +258,14 @@ impl Run {
             };
             let _ = writeln!(
                 table,
-                "| {} | {} | {:.1} / {:.1} / {:.1} ms | {:.0} µs | {:.0} → {:.0} MiB |",
+                "| {} | {} | {:.1} / {:.1} / {:.1} ms | {:.0} µs, {:.0} µs | {:.0} → {:.0} MiB |",
                 trio.name(),
                 whole(rate),
                 middle(of(&|trio| trio.latency.p50 as f64 / 1e3)),
                 middle(of(&|trio| trio.latency.p99 as f64 / 1e3)),
                 middle(of(&|trio| trio.latency.p999 as f64 / 1e3)),
                 middle(of(&|trio| trio.cpu)),
+                middle(of(&|trio| trio.broker_cpu)),
                 middle(of(&|trio| trio.memory.0 as f64 / MIB)),
                 middle(of(&|trio| trio.memory.1 as f64 / MIB)),
             );
@@ -270,7 +275,8 @@ impl Run {
 
     fn scaling(&self) -> String {
         let mut table = String::from("| what | figures |\n|---|---|\n");
-        for round in self.rounds.iter().take(1) {
+        // The first round has many of them, the others fewer.
+        for round in self.rounds.iter().take(2) {
             let (n, start) = round.resources.idle;
             let _ = writeln!(
                 table,

@@ -18,6 +18,8 @@ use crate::processes::usage;
 /// Between two looks at a host, and so the error of a time.
 const LOOK: Duration = Duration::from_millis(2);
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a host may compile before it is ready.
+const COMPILING: Duration = Duration::from_secs(1800);
 
 /// What one round has shown.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -79,7 +81,10 @@ pub(crate) async fn measure(n_plugins: usize) -> Result<Resources> {
         sleep(Duration::from_secs(2)).await;
         usage(&[host.pid()]).memory
     };
-    drop(start(setup(n_plugins)).await);
+    let compiling = setup(n_plugins).with_option("--data-dir", data.path());
+    let compiling = compiling.start_unready().await;
+    compiling.ready_within(COMPILING).await;
+    drop(compiling);
     let (one, _) = start(setup(1)).await;
     let with_one = settled(&one).await;
     drop(one);

@@ -1,6 +1,9 @@
 //! What grows with what: hosts, worker types, backlog, suspended calls, payloads.
 
-use std::time::{Duration, Instant};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, bail};
 use futures_util::future::join_all;
@@ -28,8 +31,8 @@ pub(crate) struct Line {
     pub(crate) figures: String,
 }
 
-pub(crate) async fn measure(url: &str, loader: &mut Loader) -> Result<Vec<Line>> {
-    let mut lines = Vec::new();
+/// Adds to `lines`, which keep what has been measured where the rest fails.
+pub(crate) async fn measure(url: &str, loader: &mut Loader, lines: &mut Vec<Line>) -> Result<()> {
     for n_hosts in [1, 2, 4] {
         lines.push(hosts(url, loader, n_hosts).await?);
     }
@@ -41,32 +44,18 @@ pub(crate) async fn measure(url: &str, loader: &mut Loader) -> Result<Vec<Line>>
     for size in [100, 10_000, 100_000, 1_000_000, 10_000_000] {
         lines.push(payload(url, loader, size).await?);
     }
-    Ok(lines)
+    Ok(())
 }
 
 /// One backlog, drained by several hosts.
 async fn hosts(url: &str, loader: &mut Loader, n_hosts: usize) -> Result<Line> {
-    const N: usize = 128_000;
     let tally = guest()?;
-    let folders: Vec<_> = (0..n_hosts)
-        .map(|_| tempfile::tempdir())
-        .collect::<Result<_, _>>()?;
-    let start = || {
-        join_all(folders.iter().map(|data| {
-            let setup = Setup::new(&Site::embedded()).with_broker(url);
-            let setup = setup.with_file("plugins/tally.wasm", &tally);
-            setup.with_option("--data-dir", data.path()).start()
-        }))
-    };
-    // Declares the queue, and compiles what is found again later.
-    drop(start().await);
-    let targets = [Contender::Rust.target()];
-    for target in &targets {
-        loader.purge(&target.queue).await?;
-        loader.fill(target, N).await?;
-    }
-    let _hosts = start().await;
-    let rate = drain(loader, &targets, N).await?;
+    let hosts = (0..n_hosts).map(|_| {
+        let setup = Setup::new(&Site::embedded()).with_broker(url);
+        setup.with_file("plugins/tally.wasm", &tally).start()
+    });
+    let hosts = join_all(hosts).await;
+    let rate = drain(loader, &hosts, &[Contender::Rust.target()]).await?;
     Ok(Line {
         what: format!("{n_hosts} {}, one type, RabbitMQ", plural("host", n_hosts)),
         figures: format!("{rate:.0} jobs/s"),
@@ -75,18 +64,11 @@ async fn hosts(url: &str, loader: &mut Loader, n_hosts: usize) -> Result<Line> {
 
 /// One host with several types, each with its share of the backlog.
 async fn types(url: &str, loader: &mut Loader, n_types: usize) -> Result<Line> {
-    const N: usize = 128_000;
     let tally = guest()?;
-    let data = tempfile::tempdir()?;
-    let setup = || {
-        let host = Setup::new(&Site::embedded()).with_broker(url);
-        let host = host.with_option("--data-dir", data.path());
-        (0..n_types).fold(host, |setup: Setup, index| {
-            setup.with_file(&format!("plugins/p{index}.wasm"), renamed(&tally, index))
-        })
-    };
-    // Declares the queues, which a host that goes away leaves, and compiles what is found again later.
-    drop(setup().start().await);
+    let setup = Setup::new(&Site::embedded()).with_broker(url);
+    let setup = (0..n_types).fold(setup, |setup: Setup, index| {
+        setup.with_file(&format!("plugins/p{index}.wasm"), renamed(&tally, index))
+    });
     let targets: Vec<Target> = (0..n_types)
         .map(|index| Target {
             queue: format!("warren.v1.q.T{index:04}"),
@@ -94,13 +76,9 @@ async fn types(url: &str, loader: &mut Loader, n_types: usize) -> Result<Line> {
             ..Contender::Rust.target()
         })
         .collect();
-    for target in &targets {
-        loader.purge(&target.queue).await?;
-        loader.fill(target, N / n_types).await?;
-    }
-    let host = setup().start().await;
-    let rate = drain(loader, &targets, N).await?;
-    let memory = usage(&[host.pid()]).memory as f64 / MIB;
+    let hosts = [setup.start().await];
+    let rate = drain(loader, &hosts, &targets).await?;
+    let memory = usage(&hosts.each_ref().map(Host::pid)).memory as f64 / MIB;
     Ok(Line {
         what: format!("{n_types} {}, one host, RabbitMQ", plural("type", n_types)),
         figures: format!("{rate:.0} jobs/s, {memory:.0} MiB"),
@@ -111,8 +89,9 @@ fn plural(word: &str, n: usize) -> String {
     format!("{word}{}", if n == 1 { "" } else { "s" })
 }
 
-/// Jobs in a second from now, when all who drain are up, to a tenth of the `n` that there were.
-async fn drain(loader: &Loader, targets: &[Target], n: usize) -> Result<f64> {
+/// Jobs in a second, out of a backlog that the hosts find when they all are up.
+async fn drain(loader: &Loader, hosts: &[Host], targets: &[Target]) -> Result<f64> {
+    const N: usize = 128_000;
     let left = async || {
         let mut left = 0;
         for target in targets {
@@ -120,21 +99,49 @@ async fn drain(loader: &Loader, targets: &[Target], n: usize) -> Result<f64> {
         }
         anyhow::Ok((Instant::now(), left))
     };
-    let (began, n_first) = left().await?;
-    if n_first < n / 3 {
-        bail!(
-            "{n_first} of {n} jobs are left when the hosts are up: too few to measure by, so fill in more"
-        );
-    }
+    // What is ready would be taken meanwhile.
+    let filled = {
+        let _still = Still::new(hosts);
+        let filled = async {
+            for target in targets {
+                loader.fill(target, N / targets.len()).await?;
+            }
+            left().await
+        };
+        filled.await
+    };
+    let (began, n_first) = filled?;
     loop {
         let (now, n_left) = left().await?;
-        if n_left <= n / 10 {
+        if n_left <= n_first / 10 {
             return Ok((n_first - n_left) as f64 / (now - began).as_secs_f64());
         }
         if began.elapsed() > PATIENCE {
-            bail!("{n_left} of {n} jobs are left");
+            bail!("{n_left} of {N} jobs are left");
         }
         sleep(LOOK).await;
+    }
+}
+
+/// Hosts that stand still as long as this lives.
+struct Still<'a>(&'a [Host]);
+
+impl<'a> Still<'a> {
+    fn new(hosts: &'a [Host]) -> Self {
+        let still = Self(hosts);
+        still.signal("STOP");
+        still
+    }
+
+    fn signal(&self, name: &str) {
+        let pids = self.0.iter().map(|host| host.pid().to_string());
+        let _ = Command::new("kill").args(["-s", name]).args(pids).status();
+    }
+}
+
+impl Drop for Still<'_> {
+    fn drop(&mut self) {
+        self.signal("CONT");
     }
 }
 

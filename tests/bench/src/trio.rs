@@ -16,7 +16,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::{net::TcpStream, task::JoinSet, time::sleep};
-use warren_tests::{Setup, Site, host};
+use warren_tests::{Broker, Setup, Site, host};
 
 use crate::{
     hop::Percentiles,
@@ -47,6 +47,8 @@ pub(crate) struct Requests {
     pub(crate) latency: Percentiles,
     /// Time on a processor for each request, in microseconds.
     pub(crate) cpu: f64,
+    /// The broker's for each request.
+    pub(crate) broker_cpu: f64,
     /// Resident memory before the first request and after the last, in bytes.
     pub(crate) memory: (u64, u64),
 }
@@ -62,12 +64,13 @@ impl Trio {
         }
     }
 
-    pub(crate) async fn measure(self, url: &str, seconds: f64) -> Result<Requests> {
+    pub(crate) async fn measure(self, broker: &Broker, seconds: f64) -> Result<Requests> {
+        let url = &broker.url();
         match self {
             Self::Node => {
                 let (held, address) = node(url)?;
                 let pids: Vec<u32> = held.iter().map(Ready::pid).collect();
-                measure(address, &pids, seconds).await
+                measure(address, &pids, broker, seconds).await
             }
             Self::RabbitMq | Self::Embedded => {
                 let setup = Setup::new(&Site::embedded()).with_movies();
@@ -76,7 +79,7 @@ impl Trio {
                     _ => setup,
                 };
                 let host = setup.start().await;
-                measure(host.http, &[host.pid()], seconds).await
+                measure(host.http, &[host.pid()], broker, seconds).await
             }
         }
     }
@@ -108,7 +111,12 @@ fn node(url: &str) -> Result<(Vec<Ready>, SocketAddr)> {
     Ok((trio, SocketAddr::from((Ipv4Addr::LOCALHOST, port))))
 }
 
-async fn measure(address: SocketAddr, pids: &[u32], seconds: f64) -> Result<Requests> {
+async fn measure(
+    address: SocketAddr,
+    pids: &[u32],
+    broker: &Broker,
+    seconds: f64,
+) -> Result<Requests> {
     let memory = usage(pids).memory;
     // One movie to find.
     let patience = Instant::now() + Duration::from_secs(20);
@@ -126,15 +134,18 @@ async fn measure(address: SocketAddr, pids: &[u32], seconds: f64) -> Result<Requ
         }
     }
     ask(address, seconds / 4.0).await?;
-    let (begun, before) = (Instant::now(), usage(pids));
+    let broker: Vec<u32> = broker.pid().into_iter().collect();
+    let look = || (usage(pids), usage(&broker));
+    let (begun, before) = (Instant::now(), look());
     let latency = ask(address, seconds).await?;
-    let (took, after) = (begun.elapsed().as_secs_f64(), usage(pids));
+    let (took, after) = (begun.elapsed().as_secs_f64(), look());
     let n = latency.len() as f64;
     Ok(Requests {
         rate: n / took,
         latency: Percentiles::from(&latency),
-        cpu: (after.cpu - before.cpu) / n * 1e6,
-        memory: (memory, after.memory),
+        cpu: (after.0.cpu - before.0.cpu) / n * 1e6,
+        broker_cpu: (after.1.cpu - before.1.cpu) / n * 1e6,
+        memory: (memory, after.0.memory),
     })
 }
 
