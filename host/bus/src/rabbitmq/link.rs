@@ -49,8 +49,9 @@ async fn keep_up(shared: &Arc<Shared>, brokers: &[Broker], inbox: mpsc::Sender<D
         match open(shared, broker, number, &inbox).await {
             Ok(epoch) => {
                 info!(broker = broker.shown, "connected to the broker");
-                shared.epoch.send_replace(Some(Arc::clone(&epoch)));
+                // First: what is consumed without a link is not noted, and nobody would say it again.
                 shared.board.link_up();
+                shared.epoch.send_replace(Some(Arc::clone(&epoch)));
                 let since = Instant::now();
                 epoch.watch(shared).await;
                 shared.epoch.send_replace(None);
