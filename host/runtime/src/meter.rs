@@ -45,7 +45,7 @@ struct Polls {
 const NONE: u64 = u64::MAX;
 
 /// The longest poll that is charged by the wall clock, in nanoseconds. What takes the processor from a
-/// thread keeps it for longer.
+/// thread for long is not in it.
 const SHORT: u64 = 50_000;
 /// How old a look at the thread's clock may be when a poll begins, in nanoseconds. At the most so much of
 /// what the thread did before is charged to a poll that is not short.
@@ -104,7 +104,8 @@ impl Meter {
 }
 
 impl Clock {
-    /// Polls the run, with the clock running meanwhile.
+    /// Polls the run, with the clock running meanwhile. Not within another run's poll on the same thread:
+    /// the look that is taken here would be too young for that one.
     pub(crate) fn timed<T>(&self, poll: impl FnOnce() -> T) -> T {
         let now = Look::wall();
         if now.saturating_sub(LOOK.get().at) > FRESH {
@@ -220,11 +221,13 @@ mod tests {
         assert_eq!(meter.exceeded(&limits(Duration::MAX, 0)), None);
     }
 
-    /// What its thread did before is charged to a poll up to a bound, and others' time never.
+    /// What its thread did before is charged to a poll up to a bound, and others' time hardly.
     #[test]
     fn a_run_is_charged_for_each_of_its_polls() {
         const N: u32 = 1000;
         const EACH: Duration = Duration::from_micros(10);
+        // Too long for the wall clock.
+        const MIDDLING: Duration = Duration::from_nanos(SHORT + 10_000);
         let meter = Meter::new();
         let begun = Instant::now();
         for _ in 0..N {
@@ -239,6 +242,15 @@ mod tests {
         let most = 10 * (Duration::from_nanos(FRESH) + Duration::from_millis(1));
         let more = meter.clock.used() - used;
         assert!(more <= most, "{more:?}");
+        // After a look that is not new.
+        let before = meter.clock.used();
+        for _ in 0..100 {
+            compute(EACH);
+            meter.clock.timed(|| compute(MIDDLING));
+        }
+        let more = meter.clock.used() - before;
+        let most = 100 * (MIDDLING + Duration::from_nanos(FRESH) + EACH);
+        assert!(100 * MIDDLING <= more && more <= most, "{more:?}");
     }
 
     #[test]

@@ -89,8 +89,8 @@ const MAX_VALUE_BYTES: i32 = 1 << 20;
 /// much again for each: 100 columns or 1000 views. SQLite recurses over all of it, on the stack that
 /// [`THREAD_STACK_BYTES`](crate::THREAD_STACK_BYTES) is for.
 const MAX_DEPTH: i32 = 100;
-/// Instructions of a prepared statement. Columns that are computed of others double it with each. SQLite's
-/// word for more of them is `SQLITE_NOMEM`.
+/// Instructions of a prepared statement. Columns that are computed of others double it with each. SQLite
+/// makes room for twice as many each time, so that somewhat fewer may be too many; its word for that is `SQLITE_NOMEM`.
 pub(super) const MAX_INSTRUCTIONS: i32 = 250_000;
 /// Columns of a table, a result or an index.
 const MAX_COLUMNS: i32 = 100;

@@ -319,8 +319,8 @@ pub(super) fn read_error(error: rusqlite::Error) -> Failure {
         Some(ffi::SQLITE_TOOBIG) => Error::TooLarge(text),
         Some(ffi::SQLITE_AUTH) => Error::Denied(text),
         Some(ffi::SQLITE_NOMEM) => Error::Invalid(format!(
-            "{text}: the statement takes more than {MAX_INSTRUCTIONS} of SQLite's instructions, which \
-             views of views and columns that are computed of others multiply"
+            "{text}: the statement takes more of SQLite's instructions than are allowed (at most \
+             {MAX_INSTRUCTIONS}); views of views and columns that are computed of others multiply them"
         )),
         Some(ffi::SQLITE_ERROR | ffi::SQLITE_MISMATCH | ffi::SQLITE_RANGE) => Error::Invalid(text),
         _ => Error::Other(text),
