@@ -36,7 +36,7 @@ struct Arguments {
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// How long each load goes on, in seconds.
-    #[arg(long, default_value_t = 4.0)]
+    #[arg(long, default_value_t = 4.0, global = true)]
     seconds: f64,
     /// How many idle plugins a host is given in the first round.
     #[arg(long, default_value_t = 1000)]
@@ -166,7 +166,7 @@ fn kept(arguments: &Arguments) -> Result<Run> {
     Ok(serde_json::from_slice(&figures)?)
 }
 
-/// What has been measured is not lost where the scaling fails.
+/// Where it fails, what has been measured before is not lost.
 async fn scale(arguments: &Arguments, mut run: Run, url: &str, loader: &mut Loader) -> Result<()> {
     eprintln!("scaling");
     run.scaling.clear();

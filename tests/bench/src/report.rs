@@ -205,7 +205,7 @@ impl Run {
         let mut table = String::from(
             "| who | jobs/s out of a backlog | CPU per job | replies/s, 64 open | CPU per reply, and the broker's | p50 / p99 / p99.9 there | \
              one open: p50 / p99 | \
-             at half of that: p50 / p99 / p99.9 | memory at start → load | start to first job |\n\
+             at half of what it can: p50 / p99 / p99.9 | memory at start → load | start to first job |\n\
              |---|---|---|---|---|---|---|---|---|---|\n",
         );
         for contender in Contender::ALL {

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -22,6 +22,8 @@ use crate::{
 
 const LOOK: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(180);
+/// How long a host may stand still without the broker taking it for lost.
+const LONGEST_STILL: Duration = Duration::from_secs(12);
 const MIB: f64 = (1 << 20) as f64;
 
 /// One line of the table: what it was measured with, and what came out.
@@ -100,17 +102,19 @@ async fn drain(loader: &Loader, hosts: &[Host], targets: &[Target]) -> Result<f6
         anyhow::Ok((Instant::now(), left))
     };
     // What is ready would be taken meanwhile.
-    let filled = {
-        let _still = Still::new(hosts);
-        let filled = async {
-            for target in targets {
-                loader.fill(target, N / targets.len()).await?;
-            }
-            left().await
-        };
-        filled.await
-    };
-    let (began, n_first) = filled?;
+    let still = Still::new(hosts)?;
+    let stood = Instant::now();
+    for target in targets {
+        loader.fill(target, N / targets.len()).await?;
+    }
+    let (began, n_first) = left().await?;
+    drop(still);
+    if stood.elapsed() > LONGEST_STILL || n_first < N / 2 {
+        bail!(
+            "{n_first} of {N} jobs were ready after {:?}, in which the hosts stood still",
+            stood.elapsed()
+        );
+    }
     loop {
         let (now, n_left) = left().await?;
         if n_left <= n_first / 10 {
@@ -127,21 +131,26 @@ async fn drain(loader: &Loader, hosts: &[Host], targets: &[Target]) -> Result<f6
 struct Still<'a>(&'a [Host]);
 
 impl<'a> Still<'a> {
-    fn new(hosts: &'a [Host]) -> Self {
+    fn new(hosts: &'a [Host]) -> Result<Self> {
         let still = Self(hosts);
-        still.signal("STOP");
-        still
+        still.signal("STOP")?;
+        Ok(still)
     }
 
-    fn signal(&self, name: &str) {
+    fn signal(&self, name: &str) -> Result<()> {
         let pids = self.0.iter().map(|host| host.pid().to_string());
-        let _ = Command::new("kill").args(["-s", name]).args(pids).status();
+        let status = Command::new("kill")
+            .args(["-s", name])
+            .args(pids)
+            .status()?;
+        ensure!(status.success(), "a host cannot be sent {name}");
+        Ok(())
     }
 }
 
 impl Drop for Still<'_> {
     fn drop(&mut self) {
-        self.signal("CONT");
+        let _ = self.signal("CONT");
     }
 }
 
