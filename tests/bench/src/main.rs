@@ -166,7 +166,7 @@ fn kept(arguments: &Arguments) -> Result<Run> {
     Ok(serde_json::from_slice(&figures)?)
 }
 
-/// Where it fails, what has been measured before is not lost.
+/// Replaces the scaling of `run`. Where it fails, what it has measured until then is kept.
 async fn scale(arguments: &Arguments, mut run: Run, url: &str, loader: &mut Loader) -> Result<()> {
     eprintln!("scaling");
     run.scaling.clear();
