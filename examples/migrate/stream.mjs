@@ -22,7 +22,7 @@ let longest = 0;
 let lastPosted = 'none yet';
 // By URL.
 const underWay = new Map();
-// How many movies were given each number.
+// The titles of the movies that were given each number.
 const numbered = new Map();
 // Titles that were found more than once.
 const doubled = new Set();
@@ -83,7 +83,7 @@ function exchange(url, method, body) {
 
 function stored(title, movie) {
   if (movie.title !== title) throw new Error(`another movie was stored: ${JSON.stringify(movie)}`);
-  numbered.set(movie.id, (numbered.get(movie.id) ?? 0) + 1);
+  numbered.set(movie.id, [...titled(movie.id), title]);
   lastPosted = title;
 }
 
@@ -92,16 +92,23 @@ function found(movies) {
   if (movies.length > 1) doubled.add(movies[0].title);
 }
 
+const titled = (number) => numbered.get(number) ?? [];
+
 // Every database numbers its movies from 1. One that was stored again, for an answer that nobody
 // waits for, leaves a gap: a number that was given less often than one above it.
 function nTwice() {
   let nGaps = 0;
   let most = 0;
   for (let number = Math.max(0, ...numbered.keys()); number > 0; number -= 1) {
-    const times = numbered.get(number) ?? 0;
+    const times = titled(number).length;
     most = Math.max(most, times);
-    nGaps += most - times;
+    if (times < most) {
+      nGaps += most - times;
+      const above = titled(number + 1).join(', ') || 'none';
+      console.error(`run twice: a movie got the number ${number} for nobody; the next is: ${above}`);
+    }
   }
+  for (const title of doubled) console.error(`run twice: ${title} was found more than once`);
   return Math.max(nGaps, doubled.size);
 }
 

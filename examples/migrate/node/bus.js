@@ -11,12 +11,17 @@ export class Bus {
     const connection = await amqp.connect(url, { noDelay });
     let reason = 'ended by the broker';
     connection.on('error', (error) => { reason = error.message; });
-    connection.on('close', (error) => closed(error?.message ?? reason));
-    return new Bus(await connection.createChannel());
+    const bus = new Bus(connection, await connection.createChannel());
+    connection.on('close', (error) => {
+      if (!bus.isClosing) closed(error?.message ?? reason);
+    });
+    return bus;
   }
 
-  constructor(channel) {
+  constructor(connection, channel) {
+    this.connection = connection;
     this.channel = channel;
+    this.isClosing = false;
   }
 
   // Every party declares the exchanges, and must declare them alike.
@@ -38,6 +43,17 @@ export class Bus {
   }
 
   publish(exchange, key, body) {
+    if (this.isClosing) return;
     this.channel.publish(exchange, key, body);
+  }
+
+  // Returns when the broker has read all that was published.
+  async close() {
+    this.isClosing = true;
+    try {
+      await this.connection.close();
+    } catch {
+      // It has ended already.
+    }
   }
 }

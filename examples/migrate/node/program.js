@@ -7,6 +7,8 @@ import { encodings } from './encoding.js';
 
 // MicroServices.js waits as long for what it has written last to leave.
 const GOODBYE_MS = 200;
+// At most, for the broker to have read it.
+const CLOSING_MS = 2000;
 
 const common = {
   broker: { type: 'string', default: 'amqp://localhost' },
@@ -24,7 +26,11 @@ export function commandLine(options) {
 
 export function leave(worker) {
   worker.leave();
-  setTimeout(() => process.exit(), GOODBYE_MS);
+  setTimeout(async () => {
+    setTimeout(() => process.exit(), CLOSING_MS);
+    await worker.bus?.close();
+    process.exit();
+  }, GOODBYE_MS);
 }
 
 // Runs a kind of worker if its file is the one that was started. Ctrl-C makes it say goodbye; any
