@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::sleep;
 use warren_protocol::Encoding;
 use warren_tests::{Host, NodePeer, eventually, eventually_within};
 
@@ -271,4 +272,29 @@ async fn beside_a_node_manager_a_request_without_a_worker_is_answered_once() {
         assert!(rest.is_well() && manager.is_well() && pilot.is_well() && worker.is_some());
         host.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_new_gateway_refuses_no_job_that_a_slow_node_worker_takes() {
+    let bench = Bench::new(Encoding::Json).await;
+    let mut rest = bench.peer("rest").await;
+    let db = bench.peer("db").await;
+    let mut pilot = bench.peer("pilot").await;
+    pilot.signal("STOP");
+    let host = bench.host([]).await;
+    for peer in [&rest, &db] {
+        knows(&host, peer.id()).await;
+    }
+    // A job that is not taken within 2 s is sent again, and taken twice: REST would die of that by itself.
+    sleep(Duration::from_millis(800)).await;
+    let port = rest.port();
+    let asking = tokio::spawn(async move { ask(port, 1, 1).await });
+    sleep(Duration::from_millis(1400)).await;
+    pilot.signal("CONT");
+    let answers = asking.await.unwrap();
+    assert!(answers.all_good(1), "{answers:?}");
+    // A second answer would have ended its connection.
+    assert!(rest.get("/movies/").await.status == 200 && rest.count("response") <= 2);
+    assert!(rest.is_well() && pilot.is_well());
+    host.stop().await;
 }

@@ -1,9 +1,10 @@
 //! Node workers and Wasm workers of one type: each job once, evenly shared, and never lost.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
+use tokio::time::sleep;
 use warren_protocol::Encoding;
-use warren_tests::{Host, NodePeer, eventually};
+use warren_tests::{Host, NodePeer, eventually, host::plugin};
 
 use crate::bench::{Bench, ask, figure, knows, requests_run};
 
@@ -198,6 +199,56 @@ async fn in_bson_a_pool_with_a_node_worker_is_left_to_it() {
     .await;
     assert!(ask(rest.port(), N, 8).await.all_good(N));
     assert!(rest.is_well());
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn in_bson_a_job_that_a_slow_node_worker_takes_is_not_run_by_a_plugin_that_joins() {
+    let bench = Bench::new(Encoding::Bson).await;
+    let host = bench.host(["db"]).await;
+    let mut pilot = bench.peer("pilot --no-delay").await;
+    let mut rest = bench.peer("rest --no-delay").await;
+    for peer in [&pilot, &rest] {
+        knows(&host, peer.id()).await;
+    }
+    pilot.signal("STOP");
+    host.drop_in("pilot.wasm", plugin("pilot"));
+    eventually("the plugin serves", async || host.worker("WD").await).await;
+    let port = rest.port();
+    let asking = tokio::spawn(async move { ask(port, 3, 3).await });
+    // Longer than a Node worker that is well needs to take a job.
+    sleep(Duration::from_millis(500)).await;
+    pilot.signal("CONT");
+    let answers = asking.await.unwrap();
+    assert!(answers.all_good(3), "{answers:?}");
+    assert_eq!(requests_run(&pilot).len(), 3);
+    assert_eq!(n_run(&host, "WD").await, 0.0);
+    assert!(rest.is_well() && pilot.is_well());
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_node_worker_does_not_take_is_run_by_the_plugin_of_its_type() {
+    const N: usize = 8;
+    let bench = Bench::new(Encoding::Json).await;
+    let host = bench.host(["pilot", "db"]).await;
+    let mut pilots = [bench.peer("pilot --no-delay").await];
+    let mut rest = bench.peer("rest --no-delay").await;
+    for peer in [&pilots[0], &rest] {
+        knows(&host, peer.id()).await;
+    }
+    pinned(&mut pilots).await;
+    let [mut pilot] = pilots;
+    pilot.hold().await;
+    pilot.signal("STOP");
+    let answers = ask(rest.port(), N, N).await;
+    assert!(answers.all_good(N), "{answers:?}");
+    // Some of them were handed to the one that stands still.
+    assert!(figure(&host, "warren_peer_messages_total{what=\"claimed\"}").await >= N as f64);
+    assert_eq!(n_run(&host, "WD").await, N as f64);
+    assert!(answers.longest > Duration::from_millis(700), "{answers:?}");
+    assert!(rest.is_well());
+    pilot.signal("CONT");
     host.stop().await;
 }
 

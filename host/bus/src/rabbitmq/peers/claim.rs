@@ -41,10 +41,14 @@ const NOBODY: &str = "No worker available for this job";
 /// How long those that are doubted have to show that they live.
 const PROBE: Duration = Duration::from_millis(300);
 
-/// In which a Node worker acknowledges a job that it takes, with Nagle's 40 ms.
+/// In which a Node worker acknowledges a job that it takes, with Nagle's 40 ms; and in which a slow one
+/// does, before the sender sends it again.
 const SEEN_WITHIN: Duration = Duration::from_millis(200);
-/// In its first moments a gateway does not know who is merely slow to answer.
-const SETTLING: Duration = Duration::from_secs(2);
+const SEEN_WITHIN_AT_MOST: Duration = Duration::from_millis(1500);
+/// In its first moments a gateway does not know who is merely slow to answer its first call. It refuses
+/// nobody then: an error for a job that is taken after all is the second answer, of which a Node REST
+/// worker dies.
+const SETTLING: Duration = Duration::from_secs(4);
 /// A job that cannot be stored is tried for less than the 10 s after which its sender gives up by
 /// itself: an error after that would be the second one.
 const TRIED_FOR: Duration = Duration::from_secs(8);
@@ -108,7 +112,7 @@ impl Gateway {
                     false => self.act(heard, key, decision).await,
                 }
             }
-            Sight::Again(_, Fate::Open | Fate::Taken | Fate::Refused, _) => {}
+            Sight::Again(_, Fate::Open | Fate::Awaited | Fate::Taken | Fate::Refused, _) => {}
             Sight::Again(_, Fate::Claimed, _) => self.acknowledge(&heard.job).await,
             Sight::Again(key, Fate::Left, times) => self.rescue(heard, key, times),
         }
@@ -123,19 +127,26 @@ impl Gateway {
             }
     }
 
+    /// By how much Node workers are slower than they should be, up to the time in which a sender sends
+    /// again: on a machine that is busy a job that is being taken looks like one that nobody takes, and
+    /// would be run twice.
+    pub(super) fn slowness(&self) -> Duration {
+        let slowest = self.memory().ledger.slowest(Instant::now());
+        let seen_within = (slowest * 2).clamp(SEEN_WITHIN, SEEN_WITHIN_AT_MOST);
+        seen_within - SEEN_WITHIN
+    }
+
     /// Leaves a job to Node workers for a moment: the one that takes it acknowledges it. Otherwise it
     /// is stored.
     fn wait_and_see(self: &Arc<Self>, heard: Heard, key: Uuid) {
         self.memory().ledger.decide(key, &heard.job, Fate::Left);
         let gateway = Arc::clone(self);
         self.tasks.spawn(async move {
-            sleep(SEEN_WITHIN).await;
-            let is_left = gateway.memory().ledger.fate(key) == Some(Fate::Left);
+            sleep(SEEN_WITHIN + gateway.slowness()).await;
             // Nobody would hand over what a gateway stores that ends.
-            if !is_left || gateway.finishing.is_cancelled() {
+            if gateway.finishing.is_cancelled() || !gateway.memory().ledger.reopen(key) {
                 return;
             }
-            gateway.memory().ledger.decide(key, &heard.job, Fate::Open);
             let decision = match gateway.decide(&heard.job).await {
                 Decision::Leave => match heard.job.stop().map(Stop::address) {
                     Some(Ok(to)) if gateway.exposes(to.worker_type()) => Decision::Claim(to),
@@ -168,8 +179,7 @@ impl Gateway {
             for worker in silent {
                 gateway.doubt(&worker).await;
             }
-            let is_left = gateway.memory().ledger.fate(key) == Some(Fate::Left);
-            if !is_left || gateway.finishing.is_cancelled() {
+            if gateway.finishing.is_cancelled() || !gateway.memory().ledger.is_free(key) {
                 return; // Somebody has taken it in the meantime, or will.
             }
             let decision = match gateway.decide(job).await {
@@ -177,8 +187,7 @@ impl Gateway {
                 Decision::Refuse(_) | Decision::Wait if times < REFUSE_AT => Decision::Leave,
                 decision => decision,
             };
-            if decision != Decision::Leave {
-                gateway.memory().ledger.decide(key, job, Fate::Open);
+            if decision != Decision::Leave && gateway.memory().ledger.reopen(key) {
                 gateway.act(heard, key, decision).await;
             }
         });
@@ -318,8 +327,14 @@ impl Gateway {
     }
 
     /// Whoever is to take a job may come back, and a full queue may have room again. Its sender may not
-    /// send it again: an acknowledgement of any other job with its id stops it.
+    /// send it again: an acknowledgement of any other job with its id stops it. A Node worker of which
+    /// nothing is known yet may take it meanwhile: an error would be the second answer.
     async fn try_again(self: &Arc<Self>, heard: Heard, key: Uuid) {
+        let wait = || {
+            let mut memory = self.memory();
+            memory.ledger.decide(key, &heard.job, Fate::Awaited);
+        };
+        wait();
         let Ok(_patience) = self.patience.try_acquire() else {
             return self
                 .refuse(&heard.job, key, format!("{NOBODY}: too many jobs wait"))
@@ -332,22 +347,27 @@ impl Gateway {
                 () = self.stopping.cancelled() => return,
                 () = sleep(TRY_AGAIN) => {}
             }
-            match self.decide(&heard.job).await {
-                Decision::Wait => {}
+            let decision = self.decide(&heard.job).await;
+            if decision == Decision::Wait {
+                continue;
+            }
+            if !self.memory().ledger.reopen(key) {
+                return;
+            }
+            match decision {
                 Decision::Claim(to) => {
                     if self.claim(&heard, key, to).await.is_break() {
                         return;
                     }
+                    wait();
                 }
                 decision => return self.conclude(&heard, key, decision).await,
             }
         }
-        self.refuse(
-            &heard.job,
-            key,
-            format!("{NOBODY}: its queue is full, or its workers are gone"),
-        )
-        .await;
+        if self.memory().ledger.reopen(key) {
+            let text = format!("{NOBODY}: its queue is full, or its workers are gone");
+            self.refuse(&heard.job, key, text).await;
+        }
     }
 
     /// A Node worker answers another one without us: what we might say to that one later would be

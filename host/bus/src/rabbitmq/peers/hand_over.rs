@@ -16,6 +16,7 @@ use super::{
     PeerCount,
     gateway::{Gateway, LOG},
     pending::{News, Waiting},
+    pools::Presence,
     told::Answer,
 };
 use crate::{Delivery, Kind, Message, PEER_PATIENCE, rabbitmq::wire};
@@ -144,6 +145,10 @@ impl Gateway {
                     self.give_up(delivery, "unrouted", text).await;
                 }
             },
+            // Those that it was said to are gone: hosts take it.
+            End::Ignored(_) if self.is_for_hosts(&message.to).await => {
+                self.put_back(delivery).await
+            }
             End::Ignored(text) => {
                 if let Address::One(id) = &message.to
                     && !self.memory().roster.has_node(id)
@@ -264,6 +269,10 @@ impl Gateway {
                     },
                     () = sleep_until(doubt.unwrap_or(until)), if doubt.is_some_and(|at| at < until) => {
                         doubt = None;
+                        let was_known = matches!(message.to, Address::Any(_));
+                        if was_known && !self.memory().roster.knows(&worker) {
+                            break; // It has said goodbye: it takes nothing any more.
+                        }
                         self.doubt(&worker).await;
                     }
                     () = sleep_until(until) => break,
@@ -281,6 +290,21 @@ impl Gateway {
             Address::One(id) => self.memory().roster.nodes(id.worker_type()).contains(id),
             Address::Any(_) => true,
         }
+    }
+
+    /// Whether hosts serve a type, and no Node worker that lives. Both are looked at: the broker counts a
+    /// Node worker's consumer for a moment after it was cancelled, and a host that was killed is missed late.
+    async fn is_for_hosts(self: &Arc<Self>, to: &Address) -> bool {
+        let Address::Any(worker_type) = to else {
+            return false;
+        };
+        {
+            let roster = &self.memory().roster;
+            if roster.ours(worker_type).is_empty() || !roster.nodes(worker_type).is_empty() {
+                return false;
+            }
+        }
+        self.presence(worker_type).await != Presence::No
     }
 
     /// The worker to hand a message to: the one that it was consumed for, then any other that lives.

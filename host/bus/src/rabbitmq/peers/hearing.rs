@@ -183,7 +183,9 @@ impl Gateway {
         if is_ours {
             self.look_again(id.worker_type());
         }
-        if change == Change::Arrived || (is_newcomer && !is_ours) {
+        // Without pins Node workers go on taking what they can: a host that joins changes nothing.
+        let may_change = !is_ours || self.can_pin();
+        if may_change && (change == Change::Arrived || (is_newcomer && !is_ours)) {
             self.note_change(id.worker_type());
         }
         if change == Change::Arrived {
@@ -314,7 +316,7 @@ impl Gateway {
 
     fn acknowledged(&self, job: &Job) {
         let mut memory = self.memory();
-        memory.ledger.taken(job);
+        memory.ledger.taken(job, Instant::now());
         if let Some(early) = &mut memory.early {
             early.retain(|heard| heard.job.id != job.id || heard.job.sender.id != job.sender.id);
         }

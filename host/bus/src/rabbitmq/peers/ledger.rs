@@ -19,6 +19,8 @@ const COLLISION: Duration = Duration::from_millis(1500);
 const KEPT: Duration = Duration::from_secs(30);
 /// Beyond this many the oldest are forgotten early.
 const MAX_ENTRIES: usize = 200_000;
+/// For how long it counts how long Node workers needed to take a job.
+const SLOW_FOR: Duration = Duration::from_secs(10);
 
 const NAMESPACE: Uuid = Uuid::from_u128(0x3f0c_5a52_7d0b_4c51_8f0e_61c4_09ab_2e77);
 
@@ -28,9 +30,11 @@ pub(super) struct Ledger {
     entries: HashMap<Uuid, Entry>,
     /// Oldest first, so that they can be forgotten.
     seen: VecDeque<(Instant, Uuid)>,
-    /// The jobs that were left to Node workers, by sender and id, which is all that an
+    /// The jobs that a Node worker may take, by sender and id, which is all that an
     /// acknowledgement tells.
     left: HashMap<(String, String), Vec<Uuid>>,
+    /// The longest that Node workers have needed of late to take a job, and when.
+    slowest: Option<(Duration, Instant)>,
 }
 
 struct Entry {
@@ -40,7 +44,7 @@ struct Entry {
     fate: Fate,
     /// How often it has come again.
     n_again: u32,
-    /// Its sender and id, when it is among those that were left.
+    /// Its sender and id, when it is among those that a Node worker may take.
     left_as: Option<(String, String)>,
 }
 
@@ -53,6 +57,8 @@ pub(super) enum Fate {
     Claimed,
     /// It is for Node workers, none of which has taken it so far.
     Left,
+    /// Nobody is known who takes it, and it is looked again. A Node worker may know better.
+    Awaited,
     /// A Node worker has taken it.
     Taken,
     /// Its sender was told that there is nobody for it.
@@ -121,27 +127,42 @@ impl Ledger {
         let all = std::iter::once(&key).chain(copies.unwrap_or_default());
         let is_unsettled = |key: &&Uuid| {
             let fate = self.entries.get(*key).map(|entry| entry.fate);
-            matches!(fate, Some(Fate::Open | Fate::Left))
+            matches!(fate, Some(Fate::Open | Fate::Left | Fate::Awaited))
         };
         all.copied().find(|key| is_unsettled(&key)).unwrap_or(key)
     }
 
-    /// What was done about a job.
-    pub(super) fn fate(&self, key: Uuid) -> Option<Fate> {
-        self.entries.get(&key).map(|entry| entry.fate)
-    }
-
-    /// Notes what was done about a job.
+    /// Notes what was done about a job. One that a Node worker has taken is not left to any.
     pub(super) fn decide(&mut self, key: Uuid, job: &Job, fate: Fate) {
         let Some(entry) = self.entries.get_mut(&key) else {
             return;
         };
-        entry.fate = fate;
-        if fate == Fate::Left {
-            let name = (job.sender.id.clone(), job.id.clone());
-            entry.left_as = Some(name.clone());
-            self.left.entry(name).or_default().push(key);
+        if matches!(fate, Fate::Left | Fate::Awaited) {
+            if entry.fate == Fate::Taken {
+                return;
+            }
+            if entry.left_as.is_none() {
+                let name = (job.sender.id.clone(), job.id.clone());
+                entry.left_as = Some(name.clone());
+                self.left.entry(name).or_default().push(key);
+            }
         }
+        entry.fate = fate;
+    }
+
+    /// Whether no Node worker has taken a job that one may take.
+    pub(super) fn is_free(&self, key: Uuid) -> bool {
+        let fate = self.entries.get(&key).map(|entry| entry.fate);
+        matches!(fate, Some(Fate::Left | Fate::Awaited))
+    }
+
+    /// It is decided again on a job, unless a Node worker has taken it: `false`.
+    pub(super) fn reopen(&mut self, key: Uuid) -> bool {
+        let is_free = self.is_free(key);
+        if is_free && let Some(entry) = self.entries.get_mut(&key) {
+            entry.fate = Fate::Open;
+        }
+        is_free
     }
 
     fn forget(&mut self, key: Uuid) {
@@ -157,13 +178,25 @@ impl Ledger {
     }
 
     /// A Node worker has taken a job.
-    pub(super) fn taken(&mut self, job: &Job) {
+    pub(super) fn taken(&mut self, job: &Job, now: Instant) {
         let name = (job.sender.id.clone(), job.id.clone());
         for key in self.left.remove(&name).unwrap_or_default() {
             if let Some(entry) = self.entries.get_mut(&key) {
                 entry.fate = Fate::Taken;
+                entry.left_as = None;
+                let needed = now.duration_since(entry.first);
+                if needed >= self.slowest(now) {
+                    self.slowest = Some((needed, now));
+                }
             }
         }
+    }
+
+    /// The longest that Node workers have needed of late to take a job, as far as it was heard here.
+    pub(super) fn slowest(&self, now: Instant) -> Duration {
+        let of_late = |(_, at): &(Duration, Instant)| now.duration_since(*at) < SLOW_FOR;
+        let slowest = self.slowest.filter(of_late);
+        slowest.map_or(Duration::ZERO, |(needed, _)| needed)
     }
 
     /// Forgets what nobody repeats any more.
@@ -272,13 +305,34 @@ mod tests {
             ledger.see(&job("1"), false, later),
             Sight::Again(_, Fate::Left, 1)
         ));
-        ledger.taken(&job("3"));
+        assert_eq!(ledger.slowest(later), Duration::ZERO);
+        ledger.taken(&job("3"), later);
+        assert_eq!(ledger.slowest(later), later - start);
+        assert_eq!(ledger.slowest(later + SLOW_FOR), Duration::ZERO);
         for data in ["1", "2"] {
             assert!(matches!(
                 ledger.see(&job(data), false, later),
                 Sight::Again(_, Fate::Taken, _)
             ));
         }
+    }
+
+    #[test]
+    fn what_a_node_worker_has_taken_is_neither_awaited_nor_decided_on_again() {
+        let (mut ledger, start) = (Ledger::default(), Instant::now());
+        let Sight::New(key) = ledger.see(&job("{}"), true, start) else {
+            panic!("it is new");
+        };
+        assert!(!ledger.is_free(key) && !ledger.reopen(key));
+        ledger.decide(key, &job("{}"), Fate::Awaited);
+        assert!(ledger.is_free(key) && ledger.reopen(key) && !ledger.is_free(key));
+        ledger.decide(key, &job("{}"), Fate::Awaited);
+        // While it is being stored, too.
+        assert!(ledger.reopen(key));
+        ledger.taken(&job("{}"), start);
+        ledger.decide(key, &job("{}"), Fate::Awaited);
+        assert!(!ledger.is_free(key) && !ledger.reopen(key));
+        assert!(ledger.left.is_empty());
     }
 
     #[test]

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// How long Node workers need to hear of a change: a list and a removal, or that one has left. (One
-/// that leaves takes jobs for 200 ms after its goodbye.)
+/// that leaves takes jobs for 200 ms after its goodbye.) Longer where they are slow.
 const CHANGING: Duration = Duration::from_millis(600);
 /// How old a look at the consumers of a queue may be when a job is decided on.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
@@ -91,18 +91,20 @@ impl Gateway {
 
     /// Whether it changes just now who takes a type's jobs, so that nobody can tell.
     pub(super) fn is_changing(&self, worker_type: &WorkerType) -> bool {
+        let changing = CHANGING + self.slowness();
         let memory = self.memory();
         let pool = memory.pools.get(worker_type);
         pool.and_then(|pool| pool.changed)
-            .is_some_and(|at| at.elapsed() < CHANGING)
+            .is_some_and(|at| at.elapsed() < changing)
     }
 
     /// Whether any pool with Node workers is changing.
     pub(super) fn has_changing_pools(&self) -> bool {
+        let changing = CHANGING + self.slowness();
         let memory = self.memory();
         let mut pools = memory.pools.iter();
         pools.any(|(worker_type, pool)| {
-            pool.changed.is_some_and(|at| at.elapsed() < CHANGING)
+            pool.changed.is_some_and(|at| at.elapsed() < changing)
                 && !memory.roster.nodes(worker_type).is_empty()
         })
     }
@@ -155,6 +157,11 @@ impl Gateway {
         }
     }
 
+    /// Whether pools can be pinned: BSON has no lists at the top of a message.
+    pub(super) fn can_pin(&self) -> bool {
+        self.encoding() != Encoding::Bson
+    }
+
     /// Whether peers may send to a type.
     pub(super) fn exposes(&self, worker_type: &WorkerType) -> bool {
         let exposed = self.shared.config.peers.exposed.as_ref();
@@ -205,7 +212,7 @@ impl Gateway {
                 && presence != Presence::No
                 && !nodes.is_empty()
                 && self.exposes(worker_type)
-                && self.encoding() != Encoding::Bson
+                && self.can_pin()
                 && !self.stopping.is_cancelled();
             match &mut pool.pin {
                 None if wants => Some(pool.pin.insert(Pin::new(worker_type)))
