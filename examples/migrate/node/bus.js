@@ -51,6 +51,8 @@ export class Bus {
   async close() {
     this.isClosing = true;
     try {
+      // The channel's end comes behind all that was published on it.
+      await this.channel.close();
       await this.connection.close();
     } catch {
       // It has ended already.

@@ -64,6 +64,8 @@ pub(super) struct Heard {
     pub(super) encoding: Encoding,
     pub(super) job: Job,
     pub(super) body: Bytes,
+    /// When.
+    pub(super) at: Instant,
 }
 
 /// What is to be done about a job.
@@ -96,7 +98,7 @@ impl Gateway {
             }
             memory
                 .ledger
-                .see(&heard.job, request.is_some(), Instant::now())
+                .see(&heard.job, request.as_deref(), Instant::now())
         };
         if let Some(sender) = returned {
             self.serve(&sender);
@@ -143,10 +145,6 @@ impl Gateway {
         let gateway = Arc::clone(self);
         self.tasks.spawn(async move {
             sleep(SEEN_WITHIN + gateway.slowness()).await;
-            // Nobody would hand over what a gateway stores that ends.
-            if gateway.finishing.is_cancelled() || !gateway.memory().ledger.reopen(key) {
-                return;
-            }
             let decision = match gateway.decide(&heard.job).await {
                 Decision::Leave => match heard.job.stop().map(Stop::address) {
                     Some(Ok(to)) if gateway.exposes(to.worker_type()) => Decision::Claim(to),
@@ -154,6 +152,10 @@ impl Gateway {
                 },
                 decision => decision,
             };
+            // Nobody would hand over what a gateway stores that ends.
+            if gateway.finishing.is_cancelled() || !gateway.memory().ledger.reopen(key) {
+                return;
+            }
             gateway.act(heard, key, decision).await;
         });
     }
@@ -302,6 +304,8 @@ impl Gateway {
                 });
             }
             Decision::Wait => {
+                // Before anything else is heard: the acknowledgement may be next.
+                self.memory().ledger.decide(key, &heard.job, Fate::Awaited);
                 let gateway = Arc::clone(self);
                 self.tasks
                     .spawn(async move { gateway.try_again(heard, key).await });
@@ -336,23 +340,24 @@ impl Gateway {
         };
         wait();
         let Ok(_patience) = self.patience.try_acquire() else {
-            return self
-                .refuse(&heard.job, key, format!("{NOBODY}: too many jobs wait"))
-                .await;
+            if self.memory().ledger.reopen(key) {
+                let text = format!("{NOBODY}: too many jobs wait");
+                self.refuse(&heard.job, key, text).await;
+            }
+            return;
         };
-        let begun = Instant::now();
-        while begun.elapsed() < TRIED_FOR {
+        while heard.at.elapsed() < TRIED_FOR {
             tokio::select! {
                 () = self.over.cancelled() => return,
                 () = self.stopping.cancelled() => return,
                 () = sleep(TRY_AGAIN) => {}
             }
             let decision = self.decide(&heard.job).await;
-            if decision == Decision::Wait {
-                continue;
+            if !self.memory().ledger.is_free(key) {
+                return self.note_direct_answer(&heard.job);
             }
-            if !self.memory().ledger.reopen(key) {
-                return;
+            if decision == Decision::Wait || !self.memory().ledger.reopen(key) {
+                continue;
             }
             match decision {
                 Decision::Claim(to) => {
@@ -396,6 +401,9 @@ impl Gateway {
         if let Err(failure) = self.make_reachable(&answerable).await {
             debug!(error = %failure, "a sender cannot be reached: its job is not taken yet");
             return ControlFlow::Continue(());
+        }
+        if self.memory().ledger.is_taken(key) {
+            return ControlFlow::Break(());
         }
         let request = self.request_of(job);
         let reply_to = waits.filter(|_| request.is_some());

@@ -71,7 +71,7 @@ const PULSE: Duration = Duration::from_millis(200);
 /// Between two looks at pools and memories.
 const TEND_EVERY: Duration = Duration::from_secs(1);
 /// What a gateway that stops gives to pools and jobs that are half way.
-const FINISHING: Duration = Duration::from_secs(3);
+const FINISHING: Duration = Duration::from_millis(4500);
 /// How soon a call may follow another one.
 pub(super) const SHORTEST_CALL: Duration = Duration::from_millis(500);
 

@@ -26,6 +26,8 @@ const MOST_TRIES: u32 = 5;
 const TRY_EVERY: Duration = Duration::from_secs(2);
 /// An acknowledgement comes before the work begins, so a worker that needs longer is not well.
 const DOUBT_AFTER: Duration = Duration::from_millis(800);
+/// For which a Node worker that has said goodbye still takes jobs.
+const AFTER_GOODBYE: Duration = Duration::from_millis(200);
 /// After a manager has said that there is no such worker: the worker itself may know better.
 const AFTER_REFUSAL: Duration = Duration::from_millis(250);
 
@@ -147,7 +149,13 @@ impl Gateway {
             },
             // Those that it was said to are gone: hosts take it.
             End::Ignored(_) if self.is_for_hosts(&message.to).await => {
-                self.put_back(delivery).await
+                // Heard while that was looked at.
+                if !self.told().is_acknowledged(&wire_id(&message.id)) {
+                    return self.put_back(delivery).await;
+                }
+                self.count(PeerCount::HandedOver);
+                self.told().handed_over(&message.id, Instant::now());
+                self.ack(delivery).await;
             }
             End::Ignored(text) => {
                 if let Address::One(id) = &message.to
@@ -260,7 +268,10 @@ impl Gateway {
             loop {
                 tokio::select! {
                     news = waiting.news.recv() => match news {
-                        Some(News::Taken) => return End::Taken,
+                        Some(News::Taken) => {
+                            self.memory().ledger.needed(said.elapsed(), Instant::now());
+                            return End::Taken;
+                        }
                         Some(News::Refused(text)) => {
                             heard = format!("{worker}: {text}");
                             until = until.min(tokio::time::Instant::now() + AFTER_REFUSAL);
@@ -271,7 +282,9 @@ impl Gateway {
                         doubt = None;
                         let was_known = matches!(message.to, Address::Any(_));
                         if was_known && !self.memory().roster.knows(&worker) {
-                            break; // It has said goodbye: it takes nothing any more.
+                            // It has said goodbye, and takes nothing more soon.
+                            let soon = AFTER_GOODBYE + self.slowness();
+                            until = until.min(tokio::time::Instant::now() + soon);
                         }
                         self.doubt(&worker).await;
                     }

@@ -183,7 +183,7 @@ impl Gateway {
         if is_ours {
             self.look_again(id.worker_type());
         }
-        // Without pins Node workers go on taking what they can: a host that joins changes nothing.
+        // Without pins Node workers go on taking what they can, whichever hosts come and go.
         let may_change = !is_ours || self.can_pin();
         if may_change && (change == Change::Arrived || (is_newcomer && !is_ours)) {
             self.note_change(id.worker_type());
@@ -226,7 +226,9 @@ impl Gateway {
     /// A worker is not on the roster any more.
     async fn gone(self: &Arc<Self>, id: &WorkerId, was_ours: bool) {
         info!(target: LOG, { "worker.id" = %id }, "a worker is gone");
-        self.note_change(id.worker_type());
+        if !was_ours || self.can_pin() {
+            self.note_change(id.worker_type());
+        }
         if !was_ours {
             self.stop_serving(id);
             self.make_unreachable(id).await;
@@ -291,6 +293,7 @@ impl Gateway {
                             encoding,
                             job,
                             body,
+                            at: Instant::now(),
                         })
                         .await
                     }
@@ -315,8 +318,9 @@ impl Gateway {
     }
 
     fn acknowledged(&self, job: &Job) {
+        let request = self.request_of(job);
         let mut memory = self.memory();
-        memory.ledger.taken(job, Instant::now());
+        memory.ledger.taken(job, request.as_deref(), Instant::now());
         if let Some(early) = &mut memory.early {
             early.retain(|heard| heard.job.id != job.id || heard.job.sender.id != job.sender.id);
         }

@@ -7,6 +7,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    hash::{DefaultHasher, Hash, Hasher},
     time::{Duration, Instant},
 };
 
@@ -30,8 +31,7 @@ pub(super) struct Ledger {
     entries: HashMap<Uuid, Entry>,
     /// Oldest first, so that they can be forgotten.
     seen: VecDeque<(Instant, Uuid)>,
-    /// The jobs that a Node worker may take, by sender and id, which is all that an
-    /// acknowledgement tells.
+    /// The jobs that a Node worker may take, by sender and id. Ids collide: see `mark`.
     left: HashMap<(String, String), Vec<Uuid>>,
     /// The longest that Node workers have needed of late to take a job, and when.
     slowest: Option<(Duration, Instant)>,
@@ -46,6 +46,8 @@ struct Entry {
     n_again: u32,
     /// Its sender and id, when it is among those that a Node worker may take.
     left_as: Option<(String, String)>,
+    /// What of it an acknowledgement repeats in the same form.
+    mark: u64,
 }
 
 /// What was done about a job.
@@ -75,15 +77,15 @@ pub(super) enum Sight {
 }
 
 impl Ledger {
-    /// Takes a message in. `is_unique`: its data names the request.
-    pub(super) fn see(&mut self, job: &Job, is_unique: bool, now: Instant) -> Sight {
+    /// Takes a message in. `request`: what its data names.
+    pub(super) fn see(&mut self, job: &Job, request: Option<&str>, now: Instant) -> Sight {
         self.forget_old(now);
-        let key = key(job);
+        let (key, mark) = (key(job), mark(job, request));
         let Some(entry) = self.entries.get_mut(&key) else {
-            self.insert(key, now);
+            self.insert(key, mark, now);
             return Sight::New(key);
         };
-        if is_unique || now.duration_since(entry.first) >= COLLISION {
+        if request.is_some() || now.duration_since(entry.first) >= COLLISION {
             let again = self.unsettled(key);
             let Some(entry) = self.entries.get_mut(&again) else {
                 return Sight::New(key);
@@ -93,17 +95,18 @@ impl Ledger {
         }
         let copy = Uuid::new_v5(&key, &(entry.copies.len() as u64).to_be_bytes());
         entry.copies.push(copy);
-        self.insert(copy, now);
+        self.insert(copy, mark, now);
         Sight::New(copy)
     }
 
-    fn insert(&mut self, key: Uuid, now: Instant) {
+    fn insert(&mut self, key: Uuid, mark: u64, now: Instant) {
         let entry = Entry {
             first: now,
             copies: Vec::new(),
             fate: Fate::Open,
             n_again: 0,
             left_as: None,
+            mark,
         };
         self.entries.insert(key, entry);
         self.seen.push_back((now, key));
@@ -114,7 +117,7 @@ impl Ledger {
         if self.entries.contains_key(&key) {
             return;
         }
-        self.insert(key, now);
+        self.insert(key, 0, now);
         if let Some(entry) = self.entries.get_mut(&key) {
             entry.first = now.checked_sub(COLLISION).unwrap_or(now);
             entry.fate = Fate::Claimed;
@@ -150,10 +153,17 @@ impl Ledger {
         entry.fate = fate;
     }
 
-    /// Whether no Node worker has taken a job that one may take.
+    /// Whether no Node worker has taken a job that one may take. Of one that was forgotten early nobody
+    /// knows: rather twice than never.
     pub(super) fn is_free(&self, key: Uuid) -> bool {
-        let fate = self.entries.get(&key).map(|entry| entry.fate);
-        matches!(fate, Some(Fate::Left | Fate::Awaited))
+        let entry = self.entries.get(&key);
+        entry.is_none_or(|entry| matches!(entry.fate, Fate::Left | Fate::Awaited))
+    }
+
+    /// Whether a Node worker has taken a job.
+    pub(super) fn is_taken(&self, key: Uuid) -> bool {
+        let entry = self.entries.get(&key);
+        entry.is_some_and(|entry| entry.fate == Fate::Taken)
     }
 
     /// It is decided again on a job, unless a Node worker has taken it: `false`.
@@ -177,18 +187,39 @@ impl Ledger {
         }
     }
 
-    /// A Node worker has taken a job.
-    pub(super) fn taken(&mut self, job: &Job, now: Instant) {
+    /// A Node worker has taken a job. `request`: what its data names. Of several with its id, those
+    /// with its route and request; where there are none, all of them.
+    pub(super) fn taken(&mut self, job: &Job, request: Option<&str>, now: Instant) {
         let name = (job.sender.id.clone(), job.id.clone());
-        for key in self.left.remove(&name).unwrap_or_default() {
+        let (all, mark) = (
+            self.left.remove(&name).unwrap_or_default(),
+            mark(job, request),
+        );
+        let is_it = |key: &Uuid| {
+            let entry = self.entries.get(key);
+            entry.is_some_and(|entry| entry.mark == mark)
+        };
+        let (mut taken, mut others): (Vec<_>, Vec<_>) = all.into_iter().partition(is_it);
+        if taken.is_empty() {
+            std::mem::swap(&mut taken, &mut others);
+        }
+        for key in taken {
             if let Some(entry) = self.entries.get_mut(&key) {
                 entry.fate = Fate::Taken;
                 entry.left_as = None;
                 let needed = now.duration_since(entry.first);
-                if needed >= self.slowest(now) {
-                    self.slowest = Some((needed, now));
-                }
+                self.needed(needed, now);
             }
+        }
+        if !others.is_empty() {
+            self.left.insert(name, others);
+        }
+    }
+
+    /// A Node worker has needed so long to take a job.
+    pub(super) fn needed(&mut self, needed: Duration, now: Instant) {
+        if needed >= self.slowest(now) {
+            self.slowest = Some((needed, now));
         }
     }
 
@@ -209,6 +240,17 @@ impl Ledger {
             self.forget(key);
         }
     }
+}
+
+/// A Node worker writes the data of a job that it acknowledges anew, and moves its position on; the
+/// stops of its route and the request stay.
+fn mark(job: &Job, request: Option<&str>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for stop in &job.route {
+        stop.as_str().hash(&mut hasher);
+    }
+    request.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The same for the same job on every host, so that two gateways that store it give it one id.
@@ -254,39 +296,36 @@ mod tests {
     #[test]
     fn an_equal_message_is_another_job_at_once_and_the_same_job_later() {
         let (mut ledger, start) = (Ledger::default(), Instant::now());
-        let Sight::New(first) = ledger.see(&job("{}"), false, start) else {
+        let Sight::New(first) = ledger.see(&job("{}"), None, start) else {
             panic!("it is new");
         };
-        let Sight::New(second) = ledger.see(&job("{}"), false, start) else {
+        let Sight::New(second) = ledger.see(&job("{}"), None, start) else {
             panic!("ids of milliseconds collide");
         };
         assert_ne!(first, second);
         ledger.decide(first, &job("{}"), Fate::Claimed);
         let soon = start + COLLISION;
         assert_eq!(
-            ledger.see(&job("{}"), false, soon),
+            ledger.see(&job("{}"), None, soon),
             Sight::Again(second, Fate::Open, 1)
         );
         ledger.decide(second, &job("{}"), Fate::Claimed);
         let later = start + Duration::from_secs(2);
         assert_eq!(
-            ledger.see(&job("{}"), false, later),
+            ledger.see(&job("{}"), None, later),
             Sight::Again(first, Fate::Claimed, 1)
         );
-        assert!(matches!(
-            ledger.see(&job("[]"), false, later),
-            Sight::New(_)
-        ));
+        assert!(matches!(ledger.see(&job("[]"), None, later), Sight::New(_)));
     }
 
     #[test]
     fn a_message_that_names_its_request_is_the_same_job_at_any_time() {
         let (mut ledger, start) = (Ledger::default(), Instant::now());
-        let Sight::New(key) = ledger.see(&job("{}"), true, start) else {
+        let Sight::New(key) = ledger.see(&job("{}"), Some("r"), start) else {
             panic!("it is new");
         };
         assert_eq!(
-            ledger.see(&job("{}"), true, start),
+            ledger.see(&job("{}"), Some("r"), start),
             Sight::Again(key, Fate::Open, 1)
         );
     }
@@ -295,23 +334,23 @@ mod tests {
     fn an_acknowledgement_is_for_all_jobs_of_that_sender_and_id_that_were_left() {
         let (mut ledger, start) = (Ledger::default(), Instant::now());
         for data in ["1", "2"] {
-            let Sight::New(key) = ledger.see(&job(data), false, start) else {
+            let Sight::New(key) = ledger.see(&job(data), None, start) else {
                 panic!("it is new");
             };
             ledger.decide(key, &job(data), Fate::Left);
         }
         let later = start + Duration::from_secs(2);
         assert!(matches!(
-            ledger.see(&job("1"), false, later),
+            ledger.see(&job("1"), None, later),
             Sight::Again(_, Fate::Left, 1)
         ));
         assert_eq!(ledger.slowest(later), Duration::ZERO);
-        ledger.taken(&job("3"), later);
+        ledger.taken(&job("3"), None, later);
         assert_eq!(ledger.slowest(later), later - start);
         assert_eq!(ledger.slowest(later + SLOW_FOR), Duration::ZERO);
         for data in ["1", "2"] {
             assert!(matches!(
-                ledger.see(&job(data), false, later),
+                ledger.see(&job(data), None, later),
                 Sight::Again(_, Fate::Taken, _)
             ));
         }
@@ -320,7 +359,7 @@ mod tests {
     #[test]
     fn what_a_node_worker_has_taken_is_neither_awaited_nor_decided_on_again() {
         let (mut ledger, start) = (Ledger::default(), Instant::now());
-        let Sight::New(key) = ledger.see(&job("{}"), true, start) else {
+        let Sight::New(key) = ledger.see(&job("{}"), Some("r"), start) else {
             panic!("it is new");
         };
         assert!(!ledger.is_free(key) && !ledger.reopen(key));
@@ -329,10 +368,34 @@ mod tests {
         ledger.decide(key, &job("{}"), Fate::Awaited);
         // While it is being stored, too.
         assert!(ledger.reopen(key));
-        ledger.taken(&job("{}"), start);
+        ledger.taken(&job("{}"), Some("r"), start);
         ledger.decide(key, &job("{}"), Fate::Awaited);
-        assert!(!ledger.is_free(key) && !ledger.reopen(key));
+        assert!(!ledger.is_free(key) && !ledger.reopen(key) && ledger.is_taken(key));
         assert!(ledger.left.is_empty());
+    }
+
+    #[test]
+    fn of_jobs_with_one_id_an_acknowledgement_is_for_the_one_with_its_route_and_request() {
+        let (mut ledger, start) = (Ledger::default(), Instant::now());
+        let elsewhere = Job {
+            route: vec![Stop::new("WC:*")],
+            ..job("3")
+        };
+        let jobs = [(job("1"), "r1"), (job("2"), "r2"), (elsewhere, "r1")];
+        let keys = jobs.each_ref().map(|(job, request)| {
+            let Sight::New(key) = ledger.see(job, Some(request), start) else {
+                panic!("it is new");
+            };
+            ledger.decide(key, job, Fate::Awaited);
+            key
+        });
+        // Written anew by whoever has taken it.
+        ledger.taken(&job("1.0"), Some("r1"), start);
+        assert!(ledger.is_taken(keys[0]));
+        assert!(ledger.is_free(keys[1]) && ledger.is_free(keys[2]));
+        ledger.taken(&jobs[2].0, Some("r1"), start);
+        assert!(ledger.is_taken(keys[2]) && ledger.is_free(keys[1]));
+        assert_eq!(ledger.left.len(), 1);
     }
 
     #[test]
@@ -340,7 +403,7 @@ mod tests {
         let (mut ledger, start) = (Ledger::default(), Instant::now());
         ledger.remember(key(&job("{}")), start);
         assert!(matches!(
-            ledger.see(&job("{}"), false, start),
+            ledger.see(&job("{}"), None, start),
             Sight::Again(_, Fate::Claimed, 1)
         ));
     }
@@ -348,7 +411,7 @@ mod tests {
     #[test]
     fn what_nobody_repeats_any_more_is_forgotten() {
         let (mut ledger, start) = (Ledger::default(), Instant::now());
-        let Sight::New(key) = ledger.see(&job("{}"), true, start) else {
+        let Sight::New(key) = ledger.see(&job("{}"), Some("r"), start) else {
             panic!("it is new");
         };
         ledger.decide(key, &job("{}"), Fate::Left);
