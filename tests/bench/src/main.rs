@@ -90,7 +90,7 @@ async fn main() -> Result<()> {
                 let broker = Broker::start().await;
                 let url = broker.url();
                 let mut loader = Loader::connect(&url).await?;
-                scale(&arguments, kept(&arguments)?, &url, &mut loader).await
+                scale(&arguments, kept(&arguments)?, &broker, &mut loader).await
             }
             _ => measure(&arguments).await,
         }
@@ -156,7 +156,7 @@ async fn measure(arguments: &Arguments) -> Result<()> {
     if arguments.no_scaling {
         return run.write(&arguments.document);
     }
-    scale(arguments, run, &url, &mut loader).await
+    scale(arguments, run, &broker, &mut loader).await
 }
 
 /// The figures of the last run.
@@ -167,10 +167,15 @@ fn kept(arguments: &Arguments) -> Result<Run> {
 }
 
 /// Replaces the scaling of `run`. Where it fails, what it has measured until then is kept.
-async fn scale(arguments: &Arguments, mut run: Run, url: &str, loader: &mut Loader) -> Result<()> {
+async fn scale(
+    arguments: &Arguments,
+    mut run: Run,
+    broker: &Broker,
+    loader: &mut Loader,
+) -> Result<()> {
     eprintln!("scaling");
     run.scaling.clear();
-    let measured = scaling::measure(url, loader, &mut run.scaling).await;
+    let measured = scaling::measure(broker, loader, &mut run.scaling).await;
     fs::write(&arguments.json, serde_json::to_vec_pretty(&run)?)?;
     run.write(&arguments.document)?;
     measured

@@ -1,6 +1,7 @@
 //! What grows with what: hosts, worker types, backlog, suspended calls, payloads.
 
 use std::{
+    fmt,
     process::Command,
     time::{Duration, Instant},
 };
@@ -10,13 +11,13 @@ use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::sleep;
-use warren_tests::{Host, Setup, Site};
+use warren_tests::{Broker, Host, Setup, Site};
 
 use crate::{
     contender::Contender,
     hop::Percentiles,
     loader::{Loader, Target},
-    processes::usage,
+    processes::{Usage, usage},
     resources::{guest, renamed},
 };
 
@@ -34,12 +35,17 @@ pub(crate) struct Line {
 }
 
 /// Adds to `lines`, which keep what has been measured where the rest fails.
-pub(crate) async fn measure(url: &str, loader: &mut Loader, lines: &mut Vec<Line>) -> Result<()> {
+pub(crate) async fn measure(
+    broker: &Broker,
+    loader: &mut Loader,
+    lines: &mut Vec<Line>,
+) -> Result<()> {
+    let url = &broker.url();
     for n_hosts in [1, 2, 4] {
-        lines.push(hosts(url, loader, n_hosts).await?);
+        lines.push(hosts(broker, loader, n_hosts).await?);
     }
     for n_types in [1, 8, 64] {
-        lines.push(types(url, loader, n_types).await?);
+        lines.push(types(broker, loader, n_types).await?);
     }
     lines.push(backlog(url, loader).await?);
     lines.push(suspended().await?);
@@ -50,24 +56,24 @@ pub(crate) async fn measure(url: &str, loader: &mut Loader, lines: &mut Vec<Line
 }
 
 /// One backlog, drained by several hosts.
-async fn hosts(url: &str, loader: &mut Loader, n_hosts: usize) -> Result<Line> {
+async fn hosts(broker: &Broker, loader: &mut Loader, n_hosts: usize) -> Result<Line> {
     let tally = guest()?;
     let hosts = (0..n_hosts).map(|_| {
-        let setup = Setup::new(&Site::embedded()).with_broker(url);
+        let setup = Setup::new(&Site::embedded()).with_broker(&broker.url());
         setup.with_file("plugins/tally.wasm", &tally).start()
     });
     let hosts = join_all(hosts).await;
-    let rate = drain(loader, &hosts, &[Contender::Rust.target()]).await?;
+    let drained = drain(broker, loader, &hosts, &[Contender::Rust.target()]).await?;
     Ok(Line {
         what: format!("{n_hosts} {}, one type, RabbitMQ", plural("host", n_hosts)),
-        figures: format!("{rate:.0} jobs/s"),
+        figures: drained.to_string(),
     })
 }
 
 /// One host with several types, each with its share of the backlog.
-async fn types(url: &str, loader: &mut Loader, n_types: usize) -> Result<Line> {
+async fn types(broker: &Broker, loader: &mut Loader, n_types: usize) -> Result<Line> {
     let tally = guest()?;
-    let setup = Setup::new(&Site::embedded()).with_broker(url);
+    let setup = Setup::new(&Site::embedded()).with_broker(&broker.url());
     let setup = (0..n_types).fold(setup, |setup: Setup, index| {
         setup.with_file(&format!("plugins/p{index}.wasm"), renamed(&tally, index))
     });
@@ -79,11 +85,10 @@ async fn types(url: &str, loader: &mut Loader, n_types: usize) -> Result<Line> {
         })
         .collect();
     let hosts = [setup.start().await];
-    let rate = drain(loader, &hosts, &targets).await?;
-    let memory = usage(&hosts.each_ref().map(Host::pid)).memory as f64 / MIB;
+    let drained = drain(broker, loader, &hosts, &targets).await?;
     Ok(Line {
         what: format!("{n_types} {}, one host, RabbitMQ", plural("type", n_types)),
-        figures: format!("{rate:.0} jobs/s, {memory:.0} MiB"),
+        figures: drained.to_string(),
     })
 }
 
@@ -91,9 +96,38 @@ fn plural(word: &str, n: usize) -> String {
     format!("{word}{}", if n == 1 { "" } else { "s" })
 }
 
-/// Jobs in a second, out of a backlog that the hosts find when they all are up.
-async fn drain(loader: &Loader, hosts: &[Host], targets: &[Target]) -> Result<f64> {
+/// How hosts got through a backlog.
+struct Drained {
+    /// In a second.
+    jobs: f64,
+    /// Time on processors for each job, in microseconds: of the hosts, and of the broker.
+    host_cpu: f64,
+    broker_cpu: f64,
+    /// Of the hosts before, and when nine tenths were done, in MiB.
+    memory: (f64, f64),
+}
+
+impl fmt::Display for Drained {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "{:.0} jobs/s, {:.0} µs of the hosts for each and {:.0} of the broker, {:.0} → {:.0} MiB",
+            self.jobs, self.host_cpu, self.broker_cpu, self.memory.0, self.memory.1
+        )
+    }
+}
+
+/// Has a backlog drained that the hosts find when they all are up.
+async fn drain(
+    broker: &Broker,
+    loader: &Loader,
+    hosts: &[Host],
+    targets: &[Target],
+) -> Result<Drained> {
     const N: usize = 128_000;
+    let pids: Vec<u32> = hosts.iter().map(Host::pid).collect();
+    let of_broker: Vec<u32> = broker.pid().into_iter().collect();
+    let used = || (usage(&pids), usage(&of_broker));
     let left = async || {
         let mut left = 0;
         for target in targets {
@@ -108,6 +142,7 @@ async fn drain(loader: &Loader, hosts: &[Host], targets: &[Target]) -> Result<f6
         loader.fill(target, N / targets.len()).await?;
     }
     let (began, n_first) = left().await?;
+    let before = used();
     drop(still);
     if stood.elapsed() > LONGEST_STILL || n_first < N / 2 {
         bail!(
@@ -118,7 +153,14 @@ async fn drain(loader: &Loader, hosts: &[Host], targets: &[Target]) -> Result<f6
     loop {
         let (now, n_left) = left().await?;
         if n_left <= n_first / 10 {
-            return Ok((n_first - n_left) as f64 / (now - began).as_secs_f64());
+            let (after, n) = (used(), (n_first - n_left) as f64);
+            let each = |after: Usage, before: Usage| (after.cpu - before.cpu) / n * 1e6;
+            return Ok(Drained {
+                jobs: n / (now - began).as_secs_f64(),
+                host_cpu: each(after.0, before.0),
+                broker_cpu: each(after.1, before.1),
+                memory: (before.0.memory as f64 / MIB, after.0.memory as f64 / MIB),
+            });
         }
         if began.elapsed() > PATIENCE {
             bail!("{n_left} of {N} jobs are left");
