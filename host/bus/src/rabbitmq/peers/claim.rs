@@ -46,8 +46,8 @@ const PROBE: Duration = Duration::from_millis(300);
 const SEEN_WITHIN: Duration = Duration::from_millis(200);
 const SEEN_WITHIN_AT_MOST: Duration = Duration::from_millis(1500);
 /// In its first moments a gateway does not know who is merely slow to answer its first call. It refuses
-/// nobody then: an error for a job that is taken after all is the second answer, of which a Node REST
-/// worker dies.
+/// no job for want of a taker then: an error for one that is taken after all is the second answer, of
+/// which a Node REST worker dies.
 const SETTLING: Duration = Duration::from_secs(4);
 /// A job that cannot be stored is tried for less than the 10 s after which its sender gives up by
 /// itself: an error after that would be the second one.
